@@ -1,0 +1,131 @@
+package tollgate
+
+import "time"
+
+// A rule says when spent tokens come back. It is pure arithmetic: the time is
+// an argument, measured from epoch and never going back.
+//
+// A token leaves with take. It is then on its way, and stays so until spend
+// says by when it reached the server at the latest, or put that it never will.
+type rule interface {
+	// free returns how many tokens could be taken now; less than 0 is a debt.
+	free(now time.Duration) int64
+	// ready returns when n tokens can be taken, if nobody takes any before:
+	// never, as long as that depends on tokens on their way.
+	ready(now time.Duration, n int64) time.Duration
+	// turn estimates when the last of n further tokens will have been taken,
+	// n of any size, if each is taken as soon as it is back.
+	turn(now time.Duration, n int64) time.Duration
+	take(now time.Duration, n int64)
+	spend(at time.Duration, n int64)
+	put(n int64)
+	// unspend takes back the spending of n tokens at the time given, or of the
+	// last n if that is never.
+	unspend(now, at time.Duration, n int64)
+}
+
+// A pool holds the tokens of one limit: its rule, and what a drain adds to it.
+type pool struct {
+	limit Limit
+	rule  rule
+	dry   time.Duration // drained until then
+	ramp  *steady       // after a drain: fills from empty for one Per; nil: everything was back at once
+}
+
+// newPool returns a full pool. The clocks of server and client may drift apart
+// by the given part of Per while a token comes back.
+func newPool(l Limit, drift float64) pool {
+	p := pool{limit: l, dry: -never}
+	l.Per += time.Duration(float64(l.Per) * drift)
+	switch {
+	case l.Per == 0:
+		p.rule = &atOnce{n: l.N}
+	case l.Refill == Steady:
+		p.rule = newSteady(l)
+	default:
+		p.rule = newWindow(l)
+	}
+	return p
+}
+
+// share returns how many tokens of this pool a request of cost c takes: all of
+// them at the most, since estimates err.
+func (p *pool) share(c cost) int64 { return min(c[p.limit.Unit], max(p.limit.N, 1)) }
+
+func (p *pool) free(now time.Duration) int64 {
+	n := p.rule.free(now)
+	if now < p.dry {
+		return min(n, 0)
+	}
+	if p.ramp != nil {
+		if now < p.dry+p.limit.Per {
+			return min(n, p.ramp.free(now))
+		}
+		p.ramp = nil
+	}
+	return n
+}
+
+func (p *pool) ready(now time.Duration, n int64) time.Duration {
+	at := max(p.rule.ready(now, n), p.dry)
+	if p.ramp != nil {
+		at = max(at, min(p.ramp.ready(now, n), p.dry+p.limit.Per))
+	}
+	return at
+}
+
+func (p *pool) turn(now time.Duration, n int64) time.Duration {
+	at := max(p.rule.turn(max(now, p.dry), n), p.dry)
+	if p.ramp != nil && now < p.dry+p.limit.Per {
+		at = max(at, p.ramp.turn(now, n))
+	}
+	return at
+}
+
+func (p *pool) take(now time.Duration, n int64) {
+	p.rule.take(now, n)
+	if p.ramp != nil {
+		p.ramp.take(now, n)
+		p.ramp.spend(now, n)
+	}
+}
+
+func (p *pool) spend(at time.Duration, n int64)        { p.rule.spend(at, n) }
+func (p *pool) put(n int64)                            { p.rule.put(n) }
+func (p *pool) unspend(now, at time.Duration, n int64) { p.rule.unspend(now, at, n) }
+
+// drain empties the pool until the given time; of two drains the later wins.
+// If that is when the server's own count starts anew, everything is back then,
+// else one token at a time.
+func (p *pool) drain(until time.Duration, anew bool) {
+	if until <= p.dry {
+		return
+	}
+	p.dry, p.ramp = until, nil
+	if !anew && p.limit.N > 0 && p.limit.Per > 0 {
+		l := p.limit
+		l.Burst = 0
+		p.ramp = newSteady(l)
+		p.ramp.take(until, l.N-1)
+		p.ramp.spend(until, l.N-1)
+	}
+}
+
+// atOnce is the rule of a limit without a Per: a token is back when it is put
+// back, wherever it has been.
+type atOnce struct{ n, held int64 }
+
+func (a *atOnce) free(time.Duration) int64 { return a.n - a.held }
+
+func (a *atOnce) ready(now time.Duration, n int64) time.Duration {
+	if n > a.n-a.held {
+		return never
+	}
+	return now
+}
+
+func (a *atOnce) turn(now time.Duration, _ int64) time.Duration { return now } // nobody knows how long a response takes
+func (a *atOnce) take(_ time.Duration, n int64)                 { a.held += n }
+func (a *atOnce) spend(time.Duration, int64)                    {}
+func (a *atOnce) put(n int64)                                   { a.held = max(0, a.held-n) }
+func (a *atOnce) unspend(_, _ time.Duration, n int64)           { a.put(n) }

@@ -1,0 +1,138 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Gemini is the Gemini API and Vertex AI, behind any host and path prefix. A
+// quota is a model's: https://ai.google.dev/gemini-api/docs/rate-limits.
+var Gemini API = gemini{}
+
+type gemini struct{}
+
+func (gemini) Name() string { return "gemini" }
+
+// call returns the NAME and METHOD of a path that ends in models/NAME:METHOD,
+// tunedModels/NAME:METHOD or endpoints/NAME:METHOD, whatever stands before.
+func call(path string) (name, method string) {
+	dir, last := cutLast(path, '/')
+	if _, dir = cutLast(dir, '/'); dir != "models" && dir != "tunedModels" && dir != "endpoints" {
+		return "", ""
+	}
+	name, method, ok := strings.Cut(last, ":")
+	if !ok || name == "" || method == "" {
+		return "", ""
+	}
+	return name, method
+}
+
+func cutLast(s string, sep byte) (before, after string) {
+	i := strings.LastIndexByte(s, sep)
+	return s[:max(i, 0)], s[i+1:]
+}
+
+func (gemini) Call(r *http.Request) Call {
+	name, method := call(r.URL.Path)
+	c := Call{Key: name, Cost: Cost{Requests: 1}, Once: creates(r)}
+	switch method {
+	case "generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents",
+		"predict", "rawPredict", "streamRawPredict", "generateMessage", "generateText", "embedText":
+	case "":
+		// Files, caches, operations, listings: limits of their own, or none.
+		c.Key, c.Aside = r.URL.Host, true
+	default:
+		c.Key, c.Aside = name+":"+method, true // countTokens has 3000 a minute to itself
+	}
+	return c
+}
+
+// retryIn finds the hint in the message of a refusal, the only place where it
+// stands in full: "Please retry in 58.934s."
+var retryIn = regexp.MustCompile(`[Rr]etry in ([0-9][0-9a-zµ.]*[a-z])`)
+
+// google is the body of an error: https://google.aip.dev/193. It comes as an
+// object, or as an array of one.
+type google struct {
+	Error struct {
+		Message string
+		Details []struct {
+			Violations []struct {
+				QuotaID         string
+				QuotaValue      string
+				QuotaDimensions struct{ Model string }
+			}
+			RetryDelay string
+		}
+	}
+}
+
+func (gemini) Refusal(r *http.Response, body []byte) Refusal {
+	var e google
+	// A field of another type than expected is skipped, all others are read.
+	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
+		var list []google
+		_ = json.Unmarshal(body, &list)
+		e = append(list, e)[0]
+	} else {
+		_ = json.Unmarshal(body, &e)
+	}
+	var ref Refusal
+	ref.Wait, ref.Hinted = retryAfter(r)
+	for _, d := range e.Error.Details {
+		for _, v := range d.Violations {
+			n, _ := strconv.ParseInt(v.QuotaValue, 10, 64)
+			ref.Limits = append(ref.Limits, Violation{
+				Unit:  unit(v.QuotaID),
+				Per:   per(v.QuotaID),
+				N:     max(n, 0),
+				Model: v.QuotaDimensions.Model,
+			})
+		}
+		// The delay is cut off to whole seconds.
+		if delay, err := time.ParseDuration(d.RetryDelay); err == nil && delay >= 0 {
+			ref.Wait, ref.Hinted = delay+min(time.Second, never-delay), true
+		}
+	}
+	if m := retryIn.FindStringSubmatch(e.Error.Message); m != nil {
+		if delay, err := time.ParseDuration(m[1]); err == nil {
+			ref.Wait, ref.Hinted = delay, true
+		}
+	}
+	ref.Never = hopeless.MatchString(e.Error.Message)
+	return ref
+}
+
+// hopeless finds what no waiting cures: a limit of nothing at all, and bills.
+var hopeless = regexp.MustCompile(`limit: 0\b[^.]|limit: 0$|credits are depleted|exceeded its (monthly )?spending cap`)
+
+const never = time.Duration(1<<63 - 1)
+
+func unit(quotaID string) Unit {
+	switch {
+	case strings.Contains(quotaID, "OutputTokens"):
+		return OutputTokens
+	case strings.Contains(quotaID, "Tokens"):
+		return Tokens
+	}
+	return Requests
+}
+
+func per(quotaID string) time.Duration {
+	switch {
+	case strings.Contains(quotaID, "PerDay"):
+		return 24 * time.Hour
+	case strings.Contains(quotaID, "PerHour"):
+		return time.Hour
+	case strings.Contains(quotaID, "PerMinute"):
+		return time.Minute
+	case strings.Contains(quotaID, "PerSecond"):
+		return time.Second
+	}
+	return 0
+}

@@ -1,0 +1,79 @@
+package provider
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// HTTP is any API that refuses as RFC 6585 and RFC 9110 have it: status 429,
+// with a Retry-After or without. A quota is a host's.
+var HTTP API = plain{}
+
+type plain struct{}
+
+func (plain) Name() string { return "http" }
+
+func (plain) Call(r *http.Request) Call {
+	return Call{Key: r.URL.Host, Cost: Cost{Requests: 1}, Once: creates(r)}
+}
+
+func (plain) Refusal(r *http.Response, _ []byte) Refusal {
+	wait, ok := retryAfter(r)
+	return Refusal{Wait: wait, Hinted: ok}
+}
+
+// creates reports whether a call makes something that a second one would make
+// again: uploads, files, batches, caches, fine-tuning jobs and tuned models, at
+// every API that has them under these names.
+func creates(r *http.Request) bool {
+	if r.Method != http.MethodPost && r.Method != http.MethodPatch ||
+		r.Header.Get("Idempotency-Key") != "" || r.Header.Get("X-Idempotency-Key") != "" {
+		return false
+	}
+	path := r.URL.Path
+	switch last := path[strings.LastIndexByte(path, '/')+1:]; last {
+	case "files", "batches", "cachedContents", "tunedModels", "tuningJobs", "jobs", "uploads", "batchPredictionJobs":
+		return true
+	default:
+		_, method, _ := strings.Cut(last, ":")
+		return strings.HasPrefix(method, "batchGenerate") || strings.HasPrefix(method, "asyncBatch") ||
+			method == "predictLongRunning" || strings.Contains(path, "/upload/") || strings.Contains(path, "/uploads/")
+	}
+}
+
+// retryAfter reads when to try again from the header: retry-after-ms where it
+// is more than 0 (Azure), else Retry-After in seconds, whole (RFC 9110, section
+// 10.2.3) or not, or as a date by the server's own clock.
+func retryAfter(r *http.Response) (time.Duration, bool) {
+	if ms, err := strconv.ParseFloat(r.Header.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
+		return duration(ms, time.Millisecond), true
+	}
+	v := strings.TrimSpace(r.Header.Get("Retry-After"))
+	if s, err := strconv.ParseFloat(v, 64); err == nil {
+		return duration(s, time.Second), s >= 0 // false for NaN
+	}
+	at, err := http.ParseTime(v)
+	if err != nil {
+		return 0, false
+	}
+	server, err := http.ParseTime(r.Header.Get("Date"))
+	if err != nil {
+		server = time.Now()
+	}
+	return max(0, at.Sub(server)), true
+}
+
+// duration returns n units, saturating.
+func duration(n float64, unit time.Duration) time.Duration {
+	d := n * float64(unit)
+	switch {
+	case d >= math.MaxInt64:
+		return math.MaxInt64
+	case d > 0:
+		return time.Duration(math.Ceil(d))
+	}
+	return 0 // negative or not a number
+}

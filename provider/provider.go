@@ -1,0 +1,117 @@
+// Package provider knows how each family of APIs names its models, counts what
+// a request costs, and says that it has had enough. It depends on the standard
+// library alone.
+package provider
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A Unit is what a limit counts.
+type Unit uint8
+
+// The units that limits are stated in.
+const (
+	Requests Unit = iota
+	Tokens
+	OutputTokens
+
+	units = 3
+)
+
+func (u Unit) String() string {
+	switch u {
+	case Requests:
+		return "requests"
+	case Tokens:
+		return "tokens"
+	case OutputTokens:
+		return "output tokens"
+	}
+	return fmt.Sprintf("Unit(%d)", uint8(u))
+}
+
+// A Cost is what a request draws on limits, by Unit.
+type Cost [units]int64
+
+// Add adds d to c.
+func (c *Cost) Add(d Cost) {
+	for u := range c {
+		c[u] += d[u]
+	}
+}
+
+// Sub takes d from c.
+func (c *Cost) Sub(d Cost) {
+	for u := range c {
+		c[u] -= d[u]
+	}
+}
+
+// An API is one family's way of doing things.
+type API interface {
+	// Name is the family's name in logs.
+	Name() string
+
+	// Call reads what a request is and what it draws on. It does not touch
+	// the request's body.
+	Call(r *http.Request) Call
+
+	// Refusal reads why a request was refused. body is the beginning of the
+	// response's body, up to 64 KiB.
+	Refusal(r *http.Response, body []byte) Refusal
+}
+
+// A Call is what a request asks for.
+type Call struct {
+	Key   string // of the quota it draws on
+	Aside bool   // not one of the calls that a model's quota is for: only a quota of that very key limits it
+	Cost  Cost
+	Once  bool // creates something: must not be sent again when its fate is unknown
+}
+
+// A Refusal is what a response with status 429 or 503 says.
+type Refusal struct {
+	Wait   time.Duration // from when the response arrived; meaningful if Hinted
+	Hinted bool          // it says when to try again
+	Never  bool          // no waiting helps
+	Limits []Violation   // what was exceeded; none: it does not say
+}
+
+// A Violation is a limit that the server says was exceeded. Zero fields are
+// unknown.
+type Violation struct {
+	Unit  Unit
+	N     int64
+	Per   time.Duration
+	Model string // the quota's name for the model, where it has one
+}
+
+// Daily reports whether the refusal is for a quota of a day or longer: the
+// wait it names is not the one until that is back.
+func (r Refusal) Daily() bool {
+	for _, v := range r.Limits {
+		if v.Per >= 24*time.Hour {
+			return true
+		}
+	}
+	return false
+}
+
+// For returns the API that a request is for: Gemini by its host or its path, so
+// that a proxy's base URL will do, else HTTP.
+func For(r *http.Request) API {
+	if _, method := call(r.URL.Path); method != "" {
+		return Gemini
+	}
+	switch host := r.URL.Hostname(); {
+	case host == "generativelanguage.googleapis.com",
+		strings.HasSuffix(host, "aiplatform.googleapis.com"),
+		strings.HasPrefix(host, "aiplatform.") && strings.HasSuffix(host, ".googleapis.com"):
+		return Gemini
+	}
+	return HTTP
+}

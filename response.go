@@ -1,0 +1,56 @@
+package tollgate
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"sync"
+
+	"example.com/tollgate/provider"
+)
+
+const (
+	statusOverloaded = 529 // Anthropic's, beside 503
+	maxErrorBody     = 64 << 10
+)
+
+// readRefusal reads why a request was refused. It leaves the body as it was.
+func readRefusal(api provider.API, resp *http.Response) provider.Refusal {
+	head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	rest := io.Reader(resp.Body)
+	if err != nil {
+		rest = failing{err}
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), resp.Body}
+	return api.Refusal(resp, head)
+}
+
+// failing is the rest of a body that broke off.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// A body calls done when it is closed or read to its end, whichever is first:
+// there are clients that do only one of the two.
+type body struct {
+	io.ReadCloser
+	once sync.Once
+	done func()
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.once.Do(b.done)
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	err := b.ReadCloser.Close()
+	b.once.Do(b.done)
+	return err
+}

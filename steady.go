@@ -1,0 +1,88 @@
+package tollgate
+
+import (
+	"math"
+	"math/bits"
+	"time"
+)
+
+// steady is the rule of the textbook token bucket. Two hold at once: what was
+// sent keeps to a bucket of capacity burst, what has reached the server to one
+// of capacity n. (With the first alone, jitter gets the last token refused;
+// with the second alone, a burst of 1 is slowed down by every round trip.)
+//
+// Each bucket is kept as the time at which it will be full, as in the generic
+// cell rate algorithm of ITU-T I.371: taking a token puts that off by gap.
+type steady struct {
+	n, burst      int64
+	gap           time.Duration // in which one token comes back
+	sent, reached time.Duration // when either bucket is full
+	held          int64         // on their way
+}
+
+func newSteady(l Limit) *steady {
+	return &steady{n: l.N, burst: l.burst(), gap: l.gap(), sent: -never / 2, reached: -never / 2}
+}
+
+// span returns the time in which n tokens come back, at most half of never.
+func (s *steady) span(n int64) time.Duration {
+	hi, lo := bits.Mul64(uint64(max(n, 0)), uint64(s.gap))
+	if hi != 0 || lo > math.MaxInt64/2 {
+		return never / 2
+	}
+	return time.Duration(lo)
+}
+
+// level returns how much of a bucket of the given size is there, if it is full
+// at the given time.
+func (s *steady) level(now, full time.Duration, size int64) int64 {
+	if full <= now {
+		return size
+	}
+	return size - int64((full-now+s.gap-1)/s.gap)
+}
+
+func (s *steady) free(now time.Duration) int64 {
+	return min(s.level(now, s.sent, s.burst), s.level(now, s.reached, s.n)-s.held)
+}
+
+func (s *steady) ready(now time.Duration, n int64) time.Duration {
+	if n > s.n-s.held {
+		return never
+	}
+	at := max(now, s.sent-s.span(s.burst-n))
+	return max(at, s.reached-s.span(s.n-n-s.held))
+}
+
+func (s *steady) turn(now time.Duration, n int64) time.Duration {
+	return max(now, later(max(s.sent, now), s.span(n))-s.span(s.burst))
+}
+
+func (s *steady) take(now time.Duration, n int64) {
+	s.sent = later(max(s.sent, now), s.span(n))
+	s.held += n
+}
+
+func (s *steady) spend(at time.Duration, n int64) {
+	s.held -= n
+	s.reached = later(max(s.reached, at), s.span(n))
+}
+
+func (s *steady) put(n int64) {
+	s.held -= n
+	s.sent -= s.span(n)
+}
+
+func (s *steady) unspend(now, _ time.Duration, n int64) {
+	s.sent = max(s.sent-s.span(n), now)
+	s.reached = max(s.reached-s.span(n), now)
+}
+
+// later returns the time d after t, at most half of never: any span may still
+// be taken from it or added to it.
+func later(t, d time.Duration) time.Duration {
+	if t > never/2-d {
+		return never / 2
+	}
+	return t + d
+}

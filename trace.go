@@ -1,0 +1,87 @@
+package tollgate
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"example.com/tollgate/provider"
+)
+
+// Trace is a set of functions that a Transport calls as things happen. Any of
+// them may be nil. They may be called concurrently, and must not change the
+// request. What waits for them to return is the request itself.
+type Trace struct {
+	// Waiting is called when a request has joined the line.
+	Waiting func(*http.Request, WaitInfo)
+	// Sending is called when a request has its tokens, before it is sent.
+	Sending func(*http.Request, SendInfo)
+	// Refused is called when the server has answered 429, 503 or 529.
+	Refused func(*http.Request, RefusalInfo)
+	// Rejected is called when a request is not sent because of a limit.
+	Rejected func(*http.Request, *LimitError)
+}
+
+// WaitInfo is what Trace.Waiting tells.
+type WaitInfo struct {
+	Key      string
+	Ahead    int           // requests before it in the line
+	Estimate time.Duration // until its turn; the largest Duration if that cannot be said
+}
+
+// SendInfo is what Trace.Sending tells.
+type SendInfo struct {
+	Key    string
+	Waited time.Duration // in line, at this attempt
+}
+
+// RefusalInfo is what Trace.Refused tells.
+type RefusalInfo struct {
+	Key     string
+	Status  int
+	Refusal provider.Refusal // as the response states it
+}
+
+func (t *Trace) sending(r *http.Request, i SendInfo) {
+	if t != nil && t.Sending != nil {
+		t.Sending(r, i)
+	}
+}
+
+func (t *Trace) refused(r *http.Request, i RefusalInfo) {
+	if t != nil && t.Refused != nil {
+		t.Refused(r, i)
+	}
+}
+
+func (t *Trace) rejected(r *http.Request, e *LimitError) {
+	if t != nil && t.Rejected != nil {
+		t.Rejected(r, e)
+	}
+}
+
+// LogTrace returns a Trace that logs to l: refusals and rejections as warnings,
+// all else at the debug level.
+func LogTrace(l *slog.Logger) *Trace {
+	log := func(r *http.Request, level slog.Level, msg, key string, attrs ...slog.Attr) {
+		if l.Enabled(r.Context(), level) {
+			attrs = append(attrs, slog.String("key", key), slog.String("method", r.Method), slog.String("path", r.URL.Path))
+			l.LogAttrs(context.WithoutCancel(r.Context()), level, msg, attrs...)
+		}
+	}
+	return &Trace{
+		Waiting: func(r *http.Request, i WaitInfo) {
+			log(r, slog.LevelDebug, "request waits for quota", i.Key, slog.Int("ahead", i.Ahead), slog.Duration("estimate", i.Estimate))
+		},
+		Sending: func(r *http.Request, i SendInfo) {
+			log(r, slog.LevelDebug, "request is sent", i.Key, slog.Duration("waited", i.Waited))
+		},
+		Refused: func(r *http.Request, i RefusalInfo) {
+			log(r, slog.LevelWarn, "server refused request", i.Key, slog.Int("status", i.Status), slog.Duration("hint", i.Refusal.Wait))
+		},
+		Rejected: func(r *http.Request, e *LimitError) {
+			log(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), slog.Duration("retry_after", e.RetryAfter))
+		},
+	}
+}

@@ -1,0 +1,131 @@
+package tollgate
+
+import (
+	"sort"
+	"time"
+)
+
+// window is the rule that returns each token a Per after it was spent: at any
+// time the tokens of the last Per and those on their way make up what is gone.
+//
+// Tokens spent within a grain of each other come back together, with the last
+// of them, so that the list stays short however large n is.
+type window struct {
+	n     int64
+	per   time.Duration
+	grain time.Duration
+	held  int64   // on their way
+	live  int64   // spent less than per ago
+	spent []spent // oldest first, from first on
+	first int
+}
+
+type spent struct {
+	at time.Duration
+	n  int64
+}
+
+// grains is how many entries a window keeps at the most. With more tokens than
+// that, they come back up to 1/1024 of per late.
+const grains = 1024
+
+func newWindow(l Limit) *window {
+	w := &window{n: l.N, per: l.Per}
+	if l.N > grains {
+		w.grain = l.Per / grains
+	}
+	return w
+}
+
+// expire forgets the tokens that have come back.
+func (w *window) expire(now time.Duration) {
+	for w.first < len(w.spent) && w.spent[w.first].at+w.per <= now {
+		w.live -= w.spent[w.first].n
+		w.first++
+	}
+	if w.first == len(w.spent) {
+		w.spent, w.first = w.spent[:0], 0
+	}
+}
+
+func (w *window) free(now time.Duration) int64 {
+	w.expire(now)
+	return w.n - w.held - w.live
+}
+
+func (w *window) ready(now time.Duration, n int64) time.Duration {
+	return w.back(now, n-w.free(now), never)
+}
+
+// back returns when n of the tokens that are gone will be back, or unknown if
+// that includes tokens on their way.
+func (w *window) back(now time.Duration, n int64, unknown time.Duration) time.Duration {
+	if n <= 0 {
+		return now
+	}
+	for _, s := range w.spent[w.first:] {
+		if n -= s.n; n <= 0 {
+			return s.at + w.per
+		}
+	}
+	return unknown
+}
+
+func (w *window) turn(now time.Duration, n int64) time.Duration {
+	if w.n <= 0 {
+		return never
+	}
+	// What is not there now comes back in rounds of n a Per. Those on their
+	// way are taken to arrive within a second, as when they are counted.
+	free := w.free(now)
+	if n <= free {
+		return now
+	}
+	rounds := (n - 1) / w.n
+	at := w.back(now, n-rounds*w.n-free, now+flight+w.per)
+	if rounds > int64((never-at)/w.per) {
+		return never
+	}
+	return at + time.Duration(rounds)*w.per
+}
+
+func (w *window) take(_ time.Duration, n int64) { w.held += n }
+func (w *window) put(n int64)                   { w.held -= n }
+
+func (w *window) spend(at time.Duration, n int64) {
+	w.held -= n
+	w.live += n
+	if last := len(w.spent) - 1; last >= w.first {
+		if s := &w.spent[last]; at <= s.at || w.grain > 0 && at/w.grain == s.at/w.grain {
+			s.at = max(s.at, at)
+			s.n += n
+			return
+		}
+	}
+	if w.first > len(w.spent)/2 && len(w.spent) == cap(w.spent) { // rarely: O(1) a token
+		w.spent = w.spent[:copy(w.spent, w.spent[w.first:])]
+		w.first = 0
+	}
+	w.spent = append(w.spent, spent{at, n})
+}
+
+func (w *window) unspend(now, at time.Duration, n int64) {
+	w.expire(now)
+	list := w.spent[w.first:]
+	i := len(list)
+	if at != never {
+		if at+w.per <= now {
+			return // back already
+		}
+		i = sort.Search(len(list)-1, func(i int) bool { return list[i].at >= at }) + 1
+	}
+	for i--; i >= 0 && n > 0; i-- {
+		k := min(n, list[i].n)
+		list[i].n -= k
+		w.live -= k
+		n -= k
+		if at != never {
+			return
+		}
+	}
+}
