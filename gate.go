@@ -37,9 +37,7 @@ type Grant interface {
 	Unsent()
 	// Answered says that the response's headers are here. Every attempt is
 	// charged, refused ones too.
-	Answered()
-	// Accepted says that the server did not refuse.
-	Accepted()
+	Answered(status int)
 	// Refused says what the server said with a status of 429, 503 or 529, and
 	// closes the limits that it named until it said.
 	Refused(status int, r provider.Refusal)
@@ -236,6 +234,9 @@ func (g *gate) turn(t time.Duration, c cost) (time.Duration, Limit) {
 	for i := range g.pools {
 		p := &g.pools[i]
 		if n := c[p.limit.Unit]; n > 0 {
+			if p.limit.N == 0 {
+				return never, p.limit
+			}
 			if at := p.turn(t, n); at > turn || slowest == (Limit{}) && at == turn {
 				turn, slowest = at, p.limit
 			}
@@ -265,7 +266,7 @@ func (g *gate) serve(t time.Duration) {
 		close(w.ready)
 	}
 	g.line.rest()
-	g.pause.idle()
+	g.pause.idle(t)
 }
 
 // ring runs when the timer of the line has fired.
@@ -380,12 +381,15 @@ func (w *grant) Unsent() {
 	g.unlink(w)
 }
 
-func (w *grant) Answered() {
+func (w *grant) Answered(status int) {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t := g.now()
 	g.arrive(t, w)
+	if !refusing(status) {
+		g.pause.accepted(w.let)
+	}
 	g.serve(t)
 }
 

@@ -44,8 +44,8 @@ func (p *pause) admit() bool {
 func (p *pause) land() { p.flying-- }
 
 // idle ends the slow start when nobody is left waiting.
-func (p *pause) idle() {
-	if p.flying == 0 {
+func (p *pause) idle(t time.Duration) {
+	if p.flying == 0 && t >= p.until {
 		p.width = 0
 	}
 }
@@ -66,16 +66,14 @@ func (p *pause) shut(t, let time.Duration, r provider.Refusal) {
 	p.width = 1
 }
 
-func (w *grant) Accepted() {
-	g := w.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if w.let >= g.pause.since {
-		g.pause.length = 0
-		if g.pause.width > 0 {
-			g.pause.width++
-			g.serve(g.now())
-		}
+// accepted notes that a request let through at the given time was not refused.
+func (p *pause) accepted(let time.Duration) {
+	if let < p.since {
+		return
+	}
+	p.length = 0
+	if p.width > 0 {
+		p.width++
 	}
 }
 

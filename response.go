@@ -14,6 +14,11 @@ const (
 	maxErrorBody     = 64 << 10
 )
 
+// refusing reports whether a status means that the server wants fewer requests.
+func refusing(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || status == statusOverloaded
+}
+
 // readRefusal reads why a request was refused. It leaves the body as it was.
 func readRefusal(api provider.API, resp *http.Response) provider.Refusal {
 	head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))

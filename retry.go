@@ -157,20 +157,18 @@ func (t *try) again(ctx context.Context, _ *http.Response, err error) (bool, err
 	if t.resp.Header.Get("X-Should-Retry") == "false" {
 		return false, nil
 	}
-	switch code := t.resp.StatusCode; code {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable, statusOverloaded:
+	switch code := t.resp.StatusCode; {
+	case refusing(code):
 		if t.note.seen {
 			return true, nil
 		}
 		refusal := readRefusal(api, t.resp)
 		t.wait = min(refusal.Wait, maxHint)
 		return !refusal.Never && !refusal.Daily(), nil
-	case http.StatusRequestTimeout:
+	case code == http.StatusRequestTimeout:
 		return true, nil
-	case http.StatusNotImplemented:
-		return false, nil
 	default:
-		return code >= 500 && undone, nil
+		return code >= 500 && code != http.StatusNotImplemented && undone, nil
 	}
 }
 

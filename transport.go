@@ -96,18 +96,18 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	grant, err := t.acquire(req, call, n)
 	if err != nil {
 		closeBody(req)
+		n.final = true
 		var limit *LimitError
 		if !errors.As(err, &limit) {
 			return nil, err
 		}
-		n.final = true
 		t.Trace.rejected(req, limit)
 		if t.Reject == nil {
 			return nil, err
 		}
 		return t.rejected(req, limit)
 	}
-	return t.send(req, api, grant, n)
+	return t.send(req, api, call, grant, n)
 }
 
 // acquire waits in line.
@@ -163,7 +163,7 @@ func (t *Transport) rejected(req *http.Request, limit *LimitError) (*http.Respon
 }
 
 // send passes on a request that has its tokens.
-func (t *Transport) send(req *http.Request, api provider.API, grant Grant, n *note) (*http.Response, error) {
+func (t *Transport) send(req *http.Request, api provider.API, call provider.Call, grant Grant, n *note) (*http.Response, error) {
 	a := attempt{grant: grant}
 	grant.Sent()
 	resp, err := t.base().RoundTrip(req.WithContext(a.trace(req.Context())))
@@ -176,30 +176,26 @@ func (t *Transport) send(req *http.Request, api provider.API, grant Grant, n *no
 		return nil, err
 	}
 	if resp == nil {
+		n.final = true
 		grant.Failed(true)
 		return nil, errors.New("tollgate: Base returned neither a response nor an error")
 	}
-	grant.Answered()
 	n.reached = true
+	grant.Answered(resp.StatusCode)
 	resp.Request = req
 	if resp.Body == nil {
 		resp.Body = http.NoBody
 	}
-	switch resp.StatusCode {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable, statusOverloaded:
+	if refusing(resp.StatusCode) {
 		r := readRefusal(api, resp)
-		n.heeded, n.final = resp.StatusCode == http.StatusTooManyRequests, r.Never || r.Daily()
+		n.heeded = resp.StatusCode == http.StatusTooManyRequests
+		n.final = r.Never || r.Daily()
 		grant.Refused(resp.StatusCode, r)
-		t.Trace.refused(req, RefusalInfo{Key: api.Call(req).Key, Status: resp.StatusCode, Refusal: r})
-	default:
-		grant.Accepted()
+		t.Trace.refused(req, RefusalInfo{Key: call.Key, Status: resp.StatusCode, Refusal: r})
 	}
-	switch {
-	case resp.StatusCode == http.StatusSwitchingProtocols:
-		grant.Done() // the body is a connection now, no longer ours to watch
-	case resp.Body == http.NoBody:
-		grant.Done()
-	default:
+	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
+		grant.Done() // after a switch the body is a connection, and not ours to watch
+	} else {
 		resp.Body = &body{ReadCloser: resp.Body, done: grant.Done}
 	}
 	return resp, nil
