@@ -52,7 +52,7 @@ func (p *pause) idle(t time.Duration) {
 
 // shut begins a pause, or prolongs the one that the refusal belongs to.
 func (p *pause) shut(t, let time.Duration, r provider.Refusal) {
-	again := let < p.since
+	again := let <= p.since
 	if !again {
 		p.since = t
 	}
@@ -68,7 +68,7 @@ func (p *pause) shut(t, let time.Duration, r provider.Refusal) {
 
 // accepted notes that a request let through at the given time was not refused.
 func (p *pause) accepted(let time.Duration) {
-	if let < p.since {
+	if let <= p.since {
 		return
 	}
 	p.length = 0

@@ -48,12 +48,12 @@ func creates(r *http.Request) bool {
 // is more than 0 (Azure), else Retry-After in seconds, whole (RFC 9110, section
 // 10.2.3) or not, or as a date by the server's own clock.
 func retryAfter(r *http.Response) (time.Duration, bool) {
-	if ms, err := strconv.ParseFloat(r.Header.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
+	if ms, ok := number(r.Header.Get("Retry-After-Ms")); ok && ms > 0 {
 		return duration(ms, time.Millisecond), true
 	}
 	v := strings.TrimSpace(r.Header.Get("Retry-After"))
-	if s, err := strconv.ParseFloat(v, 64); err == nil {
-		return duration(s, time.Second), s >= 0 // false for NaN
+	if s, ok := number(v); ok {
+		return duration(s, time.Second), true
 	}
 	at, err := http.ParseTime(v)
 	if err != nil {
@@ -66,14 +66,16 @@ func retryAfter(r *http.Response) (time.Duration, bool) {
 	return max(0, at.Sub(server)), true
 }
 
-// duration returns n units, saturating.
+// number reads a finite number that is not less than 0.
+func number(s string) (float64, bool) {
+	n, err := strconv.ParseFloat(s, 64)
+	return n, err == nil && n >= 0 && !math.IsInf(n, 0)
+}
+
+// duration returns n units, rounded up, saturating.
 func duration(n float64, unit time.Duration) time.Duration {
-	d := n * float64(unit)
-	switch {
-	case d >= math.MaxInt64:
-		return math.MaxInt64
-	case d > 0:
-		return time.Duration(math.Ceil(d))
+	if d := math.Ceil(n * float64(unit)); d < math.MaxInt64 {
+		return time.Duration(d)
 	}
-	return 0 // negative or not a number
+	return math.MaxInt64
 }
