@@ -87,7 +87,7 @@ func Concurrency(n int64) Limit { return Limit{Unit: Requests, N: n} }
 
 // String returns the limit as the field writes it, "10 requests per minute".
 func (l Limit) String() string {
-	per := ""
+	var per string
 	switch l.Per {
 	case 0:
 		per = " at once"

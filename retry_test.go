@@ -158,13 +158,13 @@ func TestRetry(t *testing.T) {
 // A body that cannot be had again is sent once, and its answer handed on.
 func TestRetryOneShotBody(t *testing.T) {
 	s := &script{answers: []any{503}}
-	req, body := newRequest(t, t.Context(), flash)
+	req, body := newRequest(t.Context(), t, flash)
 	resp, err := (&tollgate.Retry{Base: s}).RoundTrip(req)
 	if err != nil || resp.StatusCode != 503 || s.n != 1 || body.closed.Load() != 1 {
 		t.Errorf("%v, %v after %d attempts, body closed %d times", resp, err, s.n, body.closed.Load())
 	}
 	s = &script{answers: []any{503}}
-	req, _ = newRequest(t, t.Context(), flash)
+	req, _ = newRequest(t.Context(), t, flash)
 	lost := errors.New("body lost")
 	req.GetBody = func() (io.ReadCloser, error) { return nil, lost }
 	if resp, err := (&tollgate.Retry{Base: s}).RoundTrip(req); resp != nil || err != lost || s.n != 1 || s.resp[0].closed.Load() == 0 {

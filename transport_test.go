@@ -49,7 +49,7 @@ func (b *readCloser) Close() error {
 	return nil
 }
 
-func newRequest(t *testing.T, ctx context.Context, url string) (*http.Request, *readCloser) {
+func newRequest(ctx context.Context, t *testing.T, url string) (*http.Request, *readCloser) {
 	t.Helper()
 	body := &readCloser{Reader: strings.NewReader("prompt")}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
@@ -63,7 +63,7 @@ func newRequest(t *testing.T, ctx context.Context, url string) (*http.Request, *
 // get makes a call that has to succeed, and closes its body.
 func get(t *testing.T, rt http.RoundTripper, url string) {
 	t.Helper()
-	req, _ := newRequest(t, t.Context(), url)
+	req, _ := newRequest(t.Context(), t, url)
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestTransportLeavesRequestAlone(t *testing.T) {
 	for _, status := range []int{200, 429, 503} {
 		m := mock(httpmock.NewStringResponder(status, "answer"))
 		tr := &tollgate.Transport{Base: m, Quotas: tollgate.Quotas{"*": {tollgate.RPM(100)}}}
-		req, body := newRequest(t, t.Context(), flash)
+		req, body := newRequest(t.Context(), t, flash)
 		before, header, ctx := *req, req.Header.Clone(), req.Context()
 		resp, err := tr.RoundTrip(req)
 		if err != nil {
@@ -111,7 +111,7 @@ func TestTransportClosesBody(t *testing.T) {
 				return nil, errors.New("sent")
 			})
 			for _, rt := range []http.RoundTripper{test.tr, &tollgate.Retry{Base: test.tr}} {
-				req, body := newRequest(t, test.ctx, flash)
+				req, body := newRequest(test.ctx, t, flash)
 				resp, err := rt.RoundTrip(req)
 				if resp != nil || err == nil {
 					t.Fatalf("%T: response %v, error %v", rt, resp, err)
@@ -144,7 +144,7 @@ func TestTransportBadBase(t *testing.T) {
 	}
 	for _, test := range tests {
 		tr := &tollgate.Transport{Base: test.base}
-		req, _ := newRequest(t, t.Context(), flash)
+		req, _ := newRequest(t.Context(), t, flash)
 		resp, err := tr.RoundTrip(req)
 		if (resp == nil) == (err == nil) {
 			t.Errorf("%s: response %v and error %v, want one of them", test.name, resp, err)
@@ -210,7 +210,7 @@ func TestTransportRefusalBody(t *testing.T) {
 		tr := &tollgate.Transport{Base: mock(func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 429, Body: body}, nil
 		})}
-		req, _ := newRequest(t, t.Context(), flash)
+		req, _ := newRequest(t.Context(), t, flash)
 		resp, err := tr.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
@@ -227,7 +227,7 @@ func TestTransportRefusalBody(t *testing.T) {
 	tr := &tollgate.Transport{Base: mock(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 429, Body: io.NopCloser(broken)}, nil
 	})}
-	req, _ := newRequest(t, t.Context(), flash)
+	req, _ := newRequest(t.Context(), t, flash)
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func TestTransportKeys(t *testing.T) {
 		} {
 			got := 0
 			for range 6 {
-				req, _ := newRequest(t, t.Context(), test.url)
+				req, _ := newRequest(t.Context(), t, test.url)
 				resp, err := tr.RoundTrip(req)
 				if err == nil {
 					got++
@@ -291,7 +291,7 @@ func TestTransportKeys(t *testing.T) {
 func TestTransportUsesAPI(t *testing.T) {
 	tr := &tollgate.Transport{Base: mock(httpmock.NewStringResponder(200, "")), API: fixedKey{}, Quotas: tollgate.Quotas{"mine": {tollgate.RPM(1)}}, MaxWait: -1}
 	get(t, tr, "http://a.example/")
-	req, _ := newRequest(t, t.Context(), "http://a.example/other")
+	req, _ := newRequest(t.Context(), t, "http://a.example/other")
 	if _, err := tr.RoundTrip(req); !errors.Is(err, tollgate.ErrLimited) {
 		t.Errorf("second call: %v, want ErrLimited", err)
 	}
@@ -390,12 +390,12 @@ func TestTransportConcurrency(t *testing.T) {
 		func(r *http.Response) error { _, err := io.ReadAll(r.Body); return errors.Join(err, r.Body.Close()) },
 		func(r *http.Response) error { return errors.Join(r.Body.Close(), r.Body.Close()) },
 	} {
-		req, _ := newRequest(t, t.Context(), flash)
+		req, _ := newRequest(t.Context(), t, flash)
 		resp, err := tr.RoundTrip(req)
 		if err != nil {
 			t.Fatalf("%d: %v", i, err)
 		}
-		req, _ = newRequest(t, t.Context(), flash)
+		req, _ = newRequest(t.Context(), t, flash)
 		if _, err := tr.RoundTrip(req); !errors.Is(err, tollgate.ErrLimited) {
 			t.Errorf("%d: a second at once: %v", i, err)
 		}
@@ -459,7 +459,7 @@ func TestReject429(t *testing.T) {
 	if calls.Load() != 2 {
 		t.Errorf("%d attempts at 2 calls", calls.Load())
 	}
-	req, body := newRequest(t, t.Context(), flash)
+	req, body := newRequest(t.Context(), t, flash)
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
@@ -497,7 +497,7 @@ func TestTrace(t *testing.T) {
 		tr := &tollgate.Transport{Base: server, Quotas: tollgate.Quotas{"*": {tollgate.RPM(2)}}, Trace: tollgate.LogTrace(slog.New(handler)), MaxWait: time.Minute}
 		get(t, tr, flash)
 		get(t, tr, flash) // refused
-		req, _ := newRequest(t, t.Context(), flash)
+		req, _ := newRequest(t.Context(), t, flash)
 		if _, err := tr.RoundTrip(req); !errors.Is(err, tollgate.ErrLimited) {
 			t.Error(err)
 		}

@@ -26,6 +26,7 @@ type Limit struct {
 // A Unit is what a Limit counts.
 type Unit int
 
+// The units.
 const (
 	Requests Unit = iota // calls
 	Tokens               // of the prompts; a prompt of more than N is never let through
@@ -34,6 +35,7 @@ const (
 // A Counting is the way in which a Limit counts.
 type Counting int
 
+// The ways of counting.
 const (
 	Fixed   Counting = iota // at most N in every window, as the Gemini API counts
 	Sliding                 // at most N in the last Per; what is exactly Per old no longer counts

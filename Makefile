@@ -1,0 +1,23 @@
+# Each directory with a go.mod is a module of its own; go.work ties them together.
+MODULES  := . bench
+FUZZTIME ?= 5m
+LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: test lint bench fuzz
+
+# Everything, with the race detector on.
+test:
+	@set -e; for m in $(MODULES); do (cd $$m && go test -race -shuffle=on ./...); done
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff && go vet ./... && go run $(LINT) run ./...); done
+
+# The figures that the README claims, measured side by side.
+bench:
+	cd bench && go test -count=1 -run 'TestRatios|TestSchedules|TestWaitersMemory' -v -ratios .
+
+# Every parser of what a server sends, for FUZZTIME each.
+fuzz:
+	@set -e; for f in $$(cd provider && grep -oh '^func Fuzz[A-Za-z0-9]*' *_test.go | cut -c6-); do \
+		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./provider; done
