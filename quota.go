@@ -3,6 +3,7 @@ package tollgate
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"example.com/tollgate/provider"
@@ -102,7 +103,11 @@ func (l Limit) String() string {
 	default:
 		per = " per " + l.Per.String()
 	}
-	return fmt.Sprintf("%d %s%s", l.N, l.Unit, per)
+	unit := l.Unit.String()
+	if l.N == 1 {
+		unit = strings.TrimSuffix(unit, "s")
+	}
+	return fmt.Sprintf("%d %s%s", l.N, unit, per)
 }
 
 // check reports what is wrong with a limit.

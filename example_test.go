@@ -1,0 +1,74 @@
+package tollgate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"google.golang.org/genai"
+
+	"example.com/tollgate"
+)
+
+// A client for any API: the key is its host, and "*" stands for all others.
+func ExampleNewClient() {
+	client := tollgate.NewClient(tollgate.Quotas{
+		"api.example.com": {tollgate.RPS(5), tollgate.RPM(100)},
+		"*":               {tollgate.RPM(60)},
+	})
+	resp, err := client.Get("https://api.example.com/things")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+}
+
+// The Gemini SDK takes the client as it is: the key is the model.
+func ExampleNewClient_genai() {
+	ctx := context.Background()
+	client, err := genai.NewClient(ctx, &genai.ClientConfig{
+		HTTPClient: tollgate.NewClient(tollgate.Quotas{"gemini-2.5-flash": {tollgate.RPM(10)}}),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	answer, err := client.Models.GenerateContent(ctx, "gemini-2.5-flash", genai.Text("Say hello."), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.Text())
+}
+
+// A server that has no time to wait turns requests away instead.
+func ExampleTransport() {
+	api := httptest.NewServer(http.NotFoundHandler())
+	defer api.Close()
+	client := &http.Client{Transport: &tollgate.Transport{
+		Quotas:  tollgate.Quotas{"*": {tollgate.RPM(1)}},
+		MaxWait: 5 * time.Second,
+		Trace:   tollgate.LogTrace(slog.Default()),
+	}}
+	if _, err := client.Get(api.URL); err != nil {
+		log.Fatal(err)
+	}
+	_, err := client.Get(api.URL)
+	var limit *tollgate.LimitError
+	fmt.Println(errors.As(err, &limit), limit.Limit, limit.Reason)
+	// Output: true 1 request per minute its turn comes after MaxWait
+}
+
+// A token bucket on its own, for work that is not HTTP.
+func ExampleBucket() {
+	b := tollgate.NewBucket(tollgate.Limit{N: 2, Per: time.Hour})
+	fmt.Println(b.TryTake(1), b.TryTake(1), b.TryTake(1), b.Level())
+	b.Put(1)
+	fmt.Println(b.TryTake(1))
+	// Output:
+	// true true false 0
+	// true
+}
