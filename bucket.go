@@ -9,7 +9,8 @@ import (
 )
 
 // A Bucket is a token bucket: it holds N tokens, callers take them, and spent
-// ones come back by the Refill rule of its Limit. Auto is Window.
+// ones come back by the Refill rule of its Limit. Auto is Window, and Calendar
+// goes by the local clock, with days from midnight to midnight UTC.
 //
 // Most callers want a [Transport], which takes tokens on behalf of HTTP
 // requests and knows when they were spent at the server. A Bucket counts a
@@ -28,7 +29,9 @@ func NewBucket(l Limit) *Bucket {
 	if err := l.check(); err != nil {
 		panic(err)
 	}
-	b := &Bucket{pool: newPool(l, 0)}
+	c := newClock()
+	c.known = true
+	b := &Bucket{pool: newPool(l, 0, c)}
 	b.line.tick = b.tick
 	return b
 }
@@ -105,7 +108,7 @@ func (b *Bucket) leave(ctx context.Context, w *waiter) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.line.remove(w) { // served in the same moment: pass it on
-		b.pool.unspend(now(), never, w.cost[Requests])
+		b.pool.settle(now(), never, -w.cost[Requests])
 	}
 	b.serve(now())
 	return ctx.Err()
@@ -120,7 +123,7 @@ func (b *Bucket) Put(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := now()
-	b.pool.unspend(t, never, n)
+	b.pool.settle(t, never, -n)
 	b.serve(t)
 }
 

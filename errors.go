@@ -18,6 +18,7 @@ const (
 	PastDeadline Reason = "its turn comes after its deadline"
 	PastMaxWait  Reason = "its turn comes after MaxWait"
 	PastMaxQueue Reason = "the line is full"
+	DailySpent   Reason = "the day's quota is spent"
 	TooLarge     Reason = "it is larger than the limit"
 )
 

@@ -21,7 +21,9 @@ type Limiter interface {
 // An Ask is a request that wants to be let through.
 type Ask struct {
 	Place    uint64                                  // in the line: the lower one goes first
-	Cost     provider.Cost                           // what it draws on the limits
+	Zone     *time.Location                          // where the API's days begin; nil: UTC
+	Cost     provider.Cost                           // what it draws on the limits, as estimated
+	Fixed    bool                                    // that is no estimate
 	MaxWait  time.Duration                           // longest time in line; 0: any; negative: none at all
 	MaxQueue int                                     // longest line that it may join; 0: any
 	Waiting  func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
@@ -35,18 +37,27 @@ type Grant interface {
 	Sent()
 	// Unsent takes that back: the request is still being prepared.
 	Unsent()
-	// Answered says that the response's headers are here. Every attempt is
-	// charged, refused ones too.
-	Answered(status int)
+	// Answered says that the response's headers are here, and what the server's
+	// clock stood at; zero: it does not say. Every attempt is charged, refused
+	// ones too.
+	Answered(status int, date time.Time)
 	// Refused says what the server said with a status of 429, 503 or 529, and
-	// closes the limits that it named until it said.
-	Refused(status int, r provider.Refusal)
+	// closes the limits that it named until it said. It returns the limits that
+	// are kept in another way from now on.
+	Refused(status int, r provider.Refusal) []Change
+	// Settle says what the request has cost, where that differs from what was
+	// asked for; negative: not known. Only the first time counts.
+	Settle(c provider.Cost)
 	// Failed says that there will be no response, and whether the request may
 	// have reached the server; where it can't have, its tokens are back.
 	Failed(reached bool)
 	// Done says that the response's body is closed.
 	Done()
 }
+
+// A Change is a limit that turned out to be another one. Where From is zero,
+// nobody knew of it.
+type Change struct{ From, To Limit }
 
 const (
 	// flight is the longest that a request is taken to be on its way: from
@@ -63,6 +74,9 @@ type gate struct {
 	mu    sync.Mutex
 	line  line
 	pools []pool
+	clock *clock // of the server
+	gauge gauge  // of what requests cost
+	daily bool   // one of the limits is kept by days
 	// Grants that were sent and not answered, in the order of their sending.
 	// After a flight they count as arrived.
 	first, last *grant
@@ -89,28 +103,39 @@ type LimitStatus struct {
 // NewGate returns a Limiter in memory for the quota of one key. It panics if a
 // limit is not valid.
 func NewGate(key string, q Quota) Limiter {
-	g := &gate{key: key}
+	g := &gate{key: key, clock: newClock()}
 	for _, l := range q {
 		if err := l.check(); err != nil {
 			panic(err)
 		}
-		g.pools = append(g.pools, newPool(l, drift))
+		g.add(l)
 	}
 	g.line.tick = g.ring
 	return g
+}
+
+func (g *gate) add(l Limit) {
+	g.pools = append(g.pools, newPool(l, drift, g.clock))
+	g.daily = g.daily || l.Refill == Calendar && l.Per == day
 }
 
 // A grant is its place in line as well, so that a request is one allocation.
 type grant struct {
 	waiter
 	gate   *gate
+	asked  cost          // before it was corrected
+	fixed  bool          // needs no correction
 	err    error         // why it was turned away
 	due    Reason        // what the time at which it gives up stands for
 	state  state         // how far it has come
 	let    time.Duration // when it was let through
 	sent   time.Duration // when it was written
+	spent  time.Duration // when its tokens were
+	pools  int           // how many there were when it was let through
 	slow   bool          // counts as in flight while the gate opens slowly
 	closed bool          // no longer in flight at all
+	final  bool          // its cost is settled
+	stays  bool          // waits for a limit of a day too
 
 	before, after *grant // among those on their way
 }
@@ -128,9 +153,16 @@ func (g *gate) Acquire(ctx context.Context, a Ask) (Grant, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	w := &grant{gate: g, waiter: waiter{place: a.Place, cost: a.Cost, until: never}}
+	w := &grant{gate: g, asked: a.Cost, fixed: a.Fixed, stays: a.MaxWait > 0, waiter: waiter{place: a.Place, until: never}}
 	w.grant = w
 	g.mu.Lock()
+	if a.Zone != nil && g.clock.zone != a.Zone {
+		g.clock.setZone(a.Zone)
+	}
+	if g.daily {
+		g.clock.wall(now(), time.Now())
+	}
+	w.cost = g.gauge.correct(a.Cost, a.Fixed)
 	t := g.now()
 	if g.line.head == nil || a.Place < g.line.head.place {
 		if g.ready(t, w.cost) <= t {
@@ -185,6 +217,8 @@ func (g *gate) join(ctx context.Context, t time.Duration, w *grant, a Ask) (ahea
 	switch {
 	case turn == never:
 		e.Reason, e.RetryAfter = TooLarge, never
+	case limit.Per >= day && turn > t && (!w.stays || turn > w.until):
+		e.Reason = DailySpent
 	case turn > w.until || a.MaxWait < 0:
 		e.Reason = w.due
 	case a.MaxQueue > 0 && g.line.n >= a.MaxQueue:
@@ -279,7 +313,7 @@ func (g *gate) ring() {
 
 // admit takes the tokens of w.
 func (g *gate) admit(t time.Duration, w *grant) {
-	w.let = t
+	w.let, w.pools = t, len(g.pools)
 	g.inFlight++
 	for i := range g.pools {
 		p := &g.pools[i]
@@ -294,6 +328,9 @@ func (g *gate) admit(t time.Duration, w *grant) {
 func (g *gate) reject(t time.Duration, w *grant, ask cost) {
 	turn, limit := g.turn(t, ask)
 	w.err = &LimitError{Key: g.key, Limit: limit, Reason: w.due, RetryAfter: turn - t}
+	if limit.Per >= day {
+		w.err.(*LimitError).Reason = DailySpent
+	}
 	g.line.remove(&w.waiter)
 	close(w.ready)
 }
@@ -304,7 +341,8 @@ func (g *gate) delayed(t time.Duration) {
 	for w := g.line.head; w != nil; {
 		next, ask := w.next, ahead
 		ask.Add(w.cost)
-		if turn, _ := g.turn(t, ask); turn > w.until {
+		turn, limit := g.turn(t, ask)
+		if turn > w.until || limit.Per >= day && turn > t && !w.grant.stays {
 			g.reject(t, w.grant, ask)
 		} else {
 			ahead = ask
@@ -319,8 +357,8 @@ func (g *gate) arrive(at time.Duration, w *grant) {
 		return
 	}
 	g.unlink(w)
-	w.state = arrived
-	for i := range g.pools {
+	w.state, w.spent = arrived, at
+	for i := range g.pools[:w.pools] {
 		if n := g.pools[i].share(w.cost); n > 0 {
 			g.pools[i].spend(at, n)
 		}
@@ -381,11 +419,14 @@ func (w *grant) Unsent() {
 	g.unlink(w)
 }
 
-func (w *grant) Answered(status int) {
+func (w *grant) Answered(status int, date time.Time) {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t := g.now()
+	if !date.IsZero() {
+		g.clock.observe(w.let, t, date)
+	}
 	g.arrive(t, w)
 	if !refusing(status) {
 		g.pause.accepted(w.let)
@@ -407,7 +448,7 @@ func (g *gate) fail(t time.Duration, w *grant, reached bool) {
 	} else if w.state < arrived {
 		g.unlink(w)
 		w.state = over
-		for i := range g.pools {
+		for i := range g.pools[:w.pools] {
 			if n := g.pools[i].share(w.cost); n > 0 {
 				g.pools[i].put(n)
 			}
@@ -416,6 +457,38 @@ func (g *gate) fail(t time.Duration, w *grant, reached bool) {
 	}
 	g.close(w)
 	g.serve(t)
+}
+
+func (w *grant) Settle(c provider.Cost) {
+	g := w.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := g.now()
+	if w.final || w.state != arrived {
+		return
+	}
+	w.final = true
+	for i := range g.pools[:w.pools] {
+		p := &g.pools[i]
+		if n := c[p.limit.Unit]; n >= 0 && p.limit.Per > 0 {
+			if more := n - p.share(w.cost); more != 0 {
+				p.settle(t, w.spent, more)
+			}
+		}
+	}
+	if g.gauge.learn(w.asked, w.fixed, c) {
+		g.correct()
+	}
+	g.serve(t)
+}
+
+// correct estimates the cost of all in line again.
+func (g *gate) correct() {
+	g.line.sum = cost{}
+	for w := g.line.head; w != nil; w = w.next {
+		w.cost = g.gauge.correct(w.grant.asked, w.grant.fixed)
+		g.line.sum.Add(w.cost)
+	}
 }
 
 func (w *grant) Done() {
@@ -436,7 +509,7 @@ func (g *gate) close(w *grant) {
 	if w.state == over {
 		return
 	}
-	for i := range g.pools {
+	for i := range g.pools[:w.pools] {
 		if p := &g.pools[i]; p.limit.Per == 0 {
 			p.put(p.share(w.cost))
 		}

@@ -50,18 +50,24 @@ func TestGateSpent(t *testing.T) {
 		do   func(w *grant)
 		want time.Duration // until the token is back
 	}{
-		{"answered soon", func(w *grant) { time.Sleep(300 * time.Millisecond); w.Answered(200) }, 300*time.Millisecond + perMinute},
-		{"answered late", func(w *grant) { time.Sleep(20 * s); w.Answered(200) }, 1*s + perMinute},
-		{"written late", func(w *grant) { w.Unsent(); time.Sleep(5 * s); w.Sent(); time.Sleep(20 * s); w.Answered(200) }, 6*s + perMinute},
+		{"answered soon", func(w *grant) { time.Sleep(300 * time.Millisecond); w.Answered(200, time.Time{}) }, 300*time.Millisecond + perMinute},
+		{"answered late", func(w *grant) { time.Sleep(20 * s); w.Answered(200, time.Time{}) }, 1*s + perMinute},
+		{"written late", func(w *grant) {
+			w.Unsent()
+			time.Sleep(5 * s)
+			w.Sent()
+			time.Sleep(20 * s)
+			w.Answered(200, time.Time{})
+		}, 6*s + perMinute},
 		{"written late, answered soon", func(w *grant) {
 			w.Unsent()
 			time.Sleep(5 * s)
 			w.Sent()
 			time.Sleep(s / 2)
-			w.Answered(200)
+			w.Answered(200, time.Time{})
 			w.Sent() // reported out of order
 		}, 5*s + s/2 + perMinute},
-		{"refused", func(w *grant) { time.Sleep(s / 2); w.Answered(503); w.Refused(503, provider.Refusal{}) }, s/2 + perMinute},
+		{"refused", func(w *grant) { time.Sleep(s / 2); w.Answered(503, time.Time{}); w.Refused(503, provider.Refusal{}) }, s/2 + perMinute},
 		{"never sent", func(w *grant) { w.Unsent(); time.Sleep(5 * s); w.Failed(false); w.Failed(true) }, 5 * s},
 		{"broken off", func(w *grant) { time.Sleep(s / 2); w.Failed(true); w.Failed(false) }, s/2 + perMinute},
 	}
@@ -85,8 +91,8 @@ func TestGateAllOrNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate("k", Quota{RPM(5), Concurrency(2)})
 		a, b := mustAcquire(t, g, 1), mustAcquire(t, g, 2)
-		a.Answered(200)
-		b.Answered(200)
+		a.Answered(200, time.Time{})
+		b.Answered(200, time.Time{})
 		_, err := g.Acquire(t.Context(), Ask{Place: 3, Cost: one, MaxWait: -1})
 		var limit *LimitError
 		if !errors.As(err, &limit) || limit.Reason != PastMaxWait {
@@ -132,7 +138,7 @@ func TestGateRejects(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := NewGate("k", test.quota)
 				if test.quota[0].N > 0 {
-					mustAcquire(t, g, 1).Answered(200)
+					mustAcquire(t, g, 1).Answered(200, time.Time{})
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -188,7 +194,7 @@ func TestGateDrain(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
-					w.Answered(200)
+					w.Answered(200, time.Time{})
 					order = append(order, place)
 				}
 				got[place] = time.Since(start)
@@ -202,7 +208,7 @@ func TestGateDrain(t *testing.T) {
 		acquire(3, 5*s)
 		acquire(4, time.Hour)
 		time.Sleep(s / 2)
-		w.Answered(429)
+		w.Answered(429, time.Time{})
 		w.Refused(429, provider.Refusal{Wait: 10 * s, Hinted: true})
 		synctest.Wait()
 		acquire(1, 0) // the refused one is back
@@ -227,7 +233,7 @@ func TestGatePause(t *testing.T) {
 		refused := []*grant{mustAcquire(t, g, 1), mustAcquire(t, g, 2), mustAcquire(t, g, 3)}
 		start := time.Now()
 		for _, w := range refused {
-			w.Answered(429)
+			w.Answered(429, time.Time{})
 			w.Refused(429, provider.Refusal{Wait: 7 * s, Hinted: true})
 		}
 		var mu sync.Mutex
@@ -248,7 +254,7 @@ func TestGatePause(t *testing.T) {
 				} else {
 					time.Sleep(100 * time.Millisecond)
 				}
-				w.Answered(200)
+				w.Answered(200, time.Time{})
 				w.Done()
 			}()
 			synctest.Wait()
@@ -280,20 +286,20 @@ func TestGateBare(t *testing.T) {
 				b = mustAcquire(t, g, 2)
 			}
 			start := time.Now()
-			a.Answered(429)
+			a.Answered(429, time.Time{})
 			a.Refused(429, provider.Refusal{})
 			if b != nil {
-				b.Answered(429)
+				b.Answered(429, time.Time{})
 				b.Refused(429, provider.Refusal{})
 			}
 			if got := freeAt(t, g, start); got < want || got > want*5/4 {
 				t.Errorf("pause %d of %v, want %v to a quarter more", i, got, want)
 			}
 		}
-		mustAcquire(t, g, 1).Answered(200)
+		mustAcquire(t, g, 1).Answered(200, time.Time{})
 		w := mustAcquire(t, g, 1)
 		start := time.Now()
-		w.Answered(429)
+		w.Answered(429, time.Time{})
 		w.Refused(429, provider.Refusal{})
 		if got := freeAt(t, g, start); got > 2*s {
 			t.Errorf("pause of %v after a success, want a second", got)
@@ -312,7 +318,6 @@ func TestGateRefusals(t *testing.T) {
 		{"429 with a hint", 429, hint(20 * s), 20 * s},
 		{"429 with an absurd hint", 429, hint(1 << 62), time.Hour},
 		{"429 that no waiting cures", 429, provider.Refusal{Never: true, Hinted: true, Wait: 20 * s}, 0},
-		{"429 for the day", 429, provider.Refusal{Hinted: true, Wait: 20 * s, Limits: []provider.Violation{{Per: day}}}, 0},
 		{"503 without a hint", http.StatusServiceUnavailable, provider.Refusal{}, 0},
 		{"503 with a hint", http.StatusServiceUnavailable, hint(20 * s), 20 * s},
 		{"529 without a hint", statusOverloaded, provider.Refusal{}, 0},
@@ -323,7 +328,7 @@ func TestGateRefusals(t *testing.T) {
 				g := NewGate("k", Quota{RPM(100), {N: 1000, Per: day}})
 				w := mustAcquire(t, g, 1)
 				start := time.Now()
-				w.Answered(test.status)
+				w.Answered(test.status, time.Time{})
 				w.Refused(test.status, test.refusal)
 				if got := freeAt(t, g, start); got != test.want {
 					t.Errorf("open after %v, want %v", got, test.want)
@@ -338,7 +343,7 @@ func TestGateDrainsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate("k", Quota{RPM(100), {Unit: Tokens, N: 1000, Per: time.Minute}, {N: 1000, Per: day}})
 		w := mustAcquire(t, g, 1)
-		w.Answered(429)
+		w.Answered(429, time.Time{})
 		w.Refused(429, provider.Refusal{Wait: 20 * s, Hinted: true, Limits: []provider.Violation{{Unit: Tokens, Per: time.Minute}}})
 		st := g.Status()
 		if st.Limits[0].Left != 99 || st.Limits[1].Left != 0 || st.Limits[2].Left != 999 {
@@ -371,7 +376,7 @@ func TestGateLeave(t *testing.T) {
 					return
 				}
 				w.Sent()
-				w.Answered(200)
+				w.Answered(200, time.Time{})
 				w.Done()
 				mu.Lock()
 				served, last = served+1, time.Since(start)

@@ -1,8 +1,10 @@
 package tollgate
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"example.com/tollgate/provider"
@@ -77,7 +79,7 @@ func (p *pause) accepted(let time.Duration) {
 	}
 }
 
-func (w *grant) Refused(status int, r provider.Refusal) {
+func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -85,40 +87,99 @@ func (w *grant) Refused(status int, r provider.Refusal) {
 	if r.Wait <= 0 {
 		r.Hinted = false
 	}
+	if r.Never {
+		return nil
+	}
+	if r.Daily() {
+		learned = g.drainDay(t, r)
+		g.delayed(t)
+		g.serve(t)
+		return learned
+	}
 	r.Wait = min(r.Wait, maxHint)
 	switch {
-	case r.Never || r.Daily():
-		return
 	case status != http.StatusTooManyRequests:
 		if !r.Hinted {
-			return // that request alone backs off
+			return nil // that request alone backs off
 		}
 		g.pause.until = max(g.pause.until, t+r.Wait)
-	case r.Hinted && len(g.pools) > 0:
-		g.drain(t+r.Wait, r.Limits)
+	case r.Hinted && g.limited():
+		learned = g.drain(t, t+r.Wait, r.Limits)
 	default:
 		g.pause.shut(t, w.let, r)
 	}
 	g.delayed(t)
 	g.serve(t)
+	return learned
+}
+
+// limited reports whether a limit is known that explains a refusal: one of less
+// than a day.
+func (g *gate) limited() bool {
+	return slices.ContainsFunc(g.pools, func(p pool) bool { return p.limit.Per < day })
 }
 
 // drain empties the pools that a refusal names, or all but those of a day.
-func (g *gate) drain(until time.Duration, named []provider.Violation) {
-	found := false
+func (g *gate) drain(t, until time.Duration, named []provider.Violation) (learned []Change) {
+	found := slices.ContainsFunc(g.pools, func(p pool) bool { return p.named(named) })
 	for i := range g.pools {
-		if p := &g.pools[i]; p.named(named) {
-			p.drain(until, false)
-			found = true
+		p := &g.pools[i]
+		if found && !p.named(named) || !found && p.limit.Per >= day {
+			continue
 		}
-	}
-	if !found {
-		for i := range g.pools {
-			if p := &g.pools[i]; p.limit.Per < day {
-				p.drain(until, false)
+		anew := false
+		if c := p.calendar(); c != nil && c.known {
+			if anew = c.fits(t, until, p.limit.Per); !anew {
+				learned = append(learned, p.leaveCalendar())
 			}
 		}
+		p.drain(until, anew)
 	}
+	return learned
+}
+
+// drainDay empties the pools of a day that a refusal names: until the day ends,
+// or for as long as it says where days have no end. A limit that nobody knew of
+// is kept from now on.
+func (g *gate) drainDay(t time.Duration, r provider.Refusal) (learned []Change) {
+	for _, v := range r.Limits {
+		if v.Per < day {
+			continue
+		}
+		i := slices.IndexFunc(g.pools, func(p pool) bool { return p.limit.Per >= day && p.limit.Unit == v.Unit })
+		if i < 0 {
+			l := Limit{Unit: v.Unit, N: v.N, Per: day, Refill: Calendar}
+			if l.N <= 0 {
+				l.N = math.MaxInt32 // it does not say
+			}
+			i = len(g.pools)
+			g.add(l)
+			learned = append(learned, Change{To: l})
+		}
+		if p := &g.pools[i]; p.limit.Refill == Calendar || !r.Hinted {
+			p.drain(g.clock.back(t, t, day), true)
+		} else {
+			p.drain(t+min(r.Wait, day), false)
+		}
+	}
+	return learned
+}
+
+// calendar returns the clock that the pool's tokens come back by, if it has one
+// and they need not.
+func (p *pool) calendar() *clock {
+	if w, ok := p.rule.(*window); ok && p.limit.Per < day {
+		return w.clock
+	}
+	return nil
+}
+
+// leaveCalendar has the tokens come back by Window for good.
+func (p *pool) leaveCalendar() Change {
+	from := p.limit
+	p.limit.Refill = Window
+	p.rule.(*window).clock = nil
+	return Change{from, p.limit}
 }
 
 // named reports whether the limit is among those named.

@@ -19,9 +19,9 @@ type rule interface {
 	take(now time.Duration, n int64)
 	spend(at time.Duration, n int64)
 	put(n int64)
-	// unspend takes back the spending of n tokens at the time given, or of the
-	// last n if that is never.
-	unspend(now, at time.Duration, n int64)
+	// settle says that n more tokens were spent at the time given than was
+	// said, or fewer if n is less than 0: of the last ones, if the time is never.
+	settle(now, at time.Duration, n int64)
 }
 
 // A pool holds the tokens of one limit: its rule, and what a drain adds to it.
@@ -32,10 +32,11 @@ type pool struct {
 	ramp  *steady       // after a drain: fills from empty for one Per; nil: everything was back at once
 }
 
-// newPool returns a full pool. The clocks of server and client may drift apart
+// newPool returns a full pool, whose Calendar is kept by c. The clocks of server and client may drift apart
 // by the given part of Per while a token comes back.
-func newPool(l Limit, drift float64) pool {
+func newPool(l Limit, drift float64, c *clock) pool {
 	p := pool{limit: l, dry: -never}
+	span := l.Per
 	l.Per += time.Duration(float64(l.Per) * drift)
 	switch {
 	case l.Per == 0:
@@ -43,7 +44,11 @@ func newPool(l Limit, drift float64) pool {
 	case l.Refill == Steady:
 		p.rule = newSteady(l)
 	default:
-		p.rule = newWindow(l)
+		w := newWindow(l)
+		if l.Refill == Calendar {
+			w.clock, w.span = c, span
+		}
+		p.rule = w
 	}
 	return p
 }
@@ -90,9 +95,9 @@ func (p *pool) take(now time.Duration, n int64) {
 	}
 }
 
-func (p *pool) spend(at time.Duration, n int64)        { p.rule.spend(at, n) }
-func (p *pool) put(n int64)                            { p.rule.put(n) }
-func (p *pool) unspend(now, at time.Duration, n int64) { p.rule.unspend(now, at, n) }
+func (p *pool) spend(at time.Duration, n int64)       { p.rule.spend(at, n) }
+func (p *pool) put(n int64)                           { p.rule.put(n) }
+func (p *pool) settle(now, at time.Duration, n int64) { p.rule.settle(now, at, n) }
 
 // drain empties the pool until the given time; of two drains the later wins.
 // If that is when the server's own count starts anew, everything is back then,
@@ -128,4 +133,4 @@ func (a *atOnce) turn(now time.Duration, _ int64) time.Duration { return now } /
 func (a *atOnce) take(_ time.Duration, n int64)                 { a.held += n }
 func (a *atOnce) spend(time.Duration, int64)                    {}
 func (a *atOnce) put(n int64)                                   { a.held = max(0, a.held-n) }
-func (a *atOnce) unspend(_, _ time.Duration, n int64)           { a.put(n) }
+func (a *atOnce) settle(_, _ time.Duration, n int64)            { a.held = max(0, a.held+n) }

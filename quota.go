@@ -40,34 +40,24 @@ const (
 )
 
 // Refill is the rule by which spent tokens come back.
-type Refill uint8
+type Refill = provider.Refill
 
+// The rules.
 const (
-	// Auto is Window, unless the API is known to count in another way.
-	Auto Refill = iota
-	// Window returns each token Per after it was spent at the server. Never
-	// more than N are spent in any span of Per, which every server that allows
-	// N per Per accepts, whether it counts in fixed windows of any phase, in
-	// sliding windows or with a token bucket of capacity N.
-	Window
-	// Steady refills continuously, N in every Per: the textbook token bucket,
-	// for servers that have one themselves.
-	Steady
+	Auto     = provider.Auto     // the one that the API is known for, else Window
+	Window   = provider.Window   // each token Per after it was spent at the server: safe at every server
+	Steady   = provider.Steady   // continuously, N in every Per: for servers that have a token bucket themselves
+	Calendar = provider.Calendar // all at once, when a multiple of Per begins by the server's clock; a day, at midnight
 )
 
-func (r Refill) String() string {
-	switch r {
-	case Auto:
-		return "auto"
-	case Window:
-		return "window"
-	case Steady:
-		return "steady"
-	}
-	return fmt.Sprintf("Refill(%d)", uint8(r))
-}
-
 // A Limit allows N units in every Per.
+//
+// Calendar is right for APIs whose windows begin at multiples of Per by their
+// own clock, such as Gemini's, whose minutes begin at :00. That clock is known
+// from the Date header of responses. While it is not, and if a refusal shows
+// that there are no such windows, the limit is kept as by Window. A day begins
+// at midnight Pacific for Gemini, else UTC. Spans of less than 10 s are shorter
+// than clocks can be trusted: Auto has Window for them.
 type Limit struct {
 	Unit   Unit
 	N      int64         // how many; 0: none at all
@@ -81,6 +71,22 @@ func RPS(n int64) Limit { return Limit{Unit: Requests, N: n, Per: time.Second} }
 
 // RPM is a limit of n requests a minute.
 func RPM(n int64) Limit { return Limit{Unit: Requests, N: n, Per: time.Minute} }
+
+// RPD is a limit of n requests a day. It is back at midnight where the API's
+// days begin, if that is known.
+func RPD(n int64) Limit { return Limit{Unit: Requests, N: n, Per: day} }
+
+// TPM is a limit of n tokens a minute, as the API counts them: mostly those of
+// the prompt. What a request costs is estimated before it is sent, and set
+// right when the response says what it was; see [WithTokens].
+func TPM(n int64) Limit { return Limit{Unit: Tokens, N: n, Per: time.Minute} }
+
+// TPD is a limit of n tokens a day.
+func TPD(n int64) Limit { return Limit{Unit: Tokens, N: n, Per: day} }
+
+// OTPM is a limit of n tokens of answers a minute. A request counts for what
+// the answers before it took on average, until its own says more.
+func OTPM(n int64) Limit { return Limit{Unit: OutputTokens, N: n, Per: time.Minute} }
 
 // Concurrency is a limit of n requests at once, each from the moment it is sent
 // until its response body is closed or read to its end.
@@ -119,7 +125,7 @@ func (l Limit) check() error {
 		return fmt.Errorf("tollgate: limit of %v: Per is negative", l)
 	case l.Burst < 0 || l.Burst > l.N:
 		return fmt.Errorf("tollgate: limit of %v: Burst %d is not between 0 and N", l, l.Burst)
-	case l.Refill > Steady:
+	case l.Refill > Calendar:
 		return fmt.Errorf("tollgate: limit of %v: unknown Refill %d", l, l.Refill)
 	}
 	return nil

@@ -38,24 +38,47 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// A body calls done when it is closed or read to its end, whichever is first:
-// there are clients that do only one of the two.
+// A body ends its attempt when it is closed or read to its end, whichever is
+// first: there are clients that do only one of the two. What passes through it
+// is read on the way.
 type body struct {
 	io.ReadCloser
-	once sync.Once
-	done func()
+	plan  *plan
+	stop  *stop
+	once  sync.Once
+	mu    sync.Mutex      // a body may be closed while it is read
+	meter *provider.Meter // nil: there is nothing to be read
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	if b.meter != nil && n > 0 {
+		b.mu.Lock()
+		b.meter.Write(p[:n])
+		b.mu.Unlock()
+	}
 	if err != nil {
-		b.once.Do(b.done)
+		if err != io.EOF {
+			err = b.stop.cause(err)
+		}
+		b.once.Do(b.end)
 	}
 	return n, err
 }
 
 func (b *body) Close() error {
 	err := b.ReadCloser.Close()
-	b.once.Do(b.done)
+	b.once.Do(b.end)
 	return err
+}
+
+func (b *body) end() {
+	b.stop.end()
+	if b.meter != nil {
+		b.mu.Lock()
+		cost := b.meter.Cost()
+		b.mu.Unlock()
+		b.plan.settle(cost)
+	}
+	b.plan.grant.Done()
 }

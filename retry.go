@@ -103,12 +103,13 @@ type try struct {
 // A note goes with a request through its attempts. The Transport that it passes
 // fills it in.
 type note struct {
-	place   uint64        // in line; 0: none yet
-	waited  time.Duration // in line, at all attempts
-	seen    bool          // a Transport has seen this attempt
-	reached bool          // it may have reached the server
-	heeded  bool          // its refusal has closed the gate
-	final   bool          // its result is not to be improved
+	place   uint64         // in line; 0: none yet
+	call    *provider.Call // as its body says, once that was read
+	waited  time.Duration  // in line, at all attempts
+	seen    bool           // a Transport has seen this attempt
+	reached bool           // it may have reached the server
+	heeded  bool           // its refusal has closed the gate
+	final   bool           // its result is not to be improved
 }
 
 type tryKey struct{}
@@ -126,7 +127,7 @@ func noteOf(ctx context.Context) *note {
 func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
 	req := t.req.WithContext(token.Context())
 	t.resp, t.err, t.wait = nil, nil, 0
-	t.note = note{place: t.note.place, waited: t.note.waited}
+	t.note = note{place: t.note.place, call: t.note.call, waited: t.note.waited}
 	if t.n++; t.n > 1 && req.GetBody != nil {
 		if req.Body, t.err = req.GetBody(); t.err != nil {
 			t.note.final = true

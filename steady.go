@@ -73,9 +73,14 @@ func (s *steady) put(n int64) {
 	s.sent -= s.span(n)
 }
 
-func (s *steady) unspend(now, _ time.Duration, n int64) {
-	s.sent = max(s.sent-s.span(n), now)
-	s.reached = max(s.reached-s.span(n), now)
+func (s *steady) settle(now, _ time.Duration, n int64) {
+	if n > 0 {
+		s.sent = later(max(s.sent, now), s.span(n))
+		s.reached = later(max(s.reached, now), s.span(n))
+		return
+	}
+	s.sent = max(s.sent-s.span(-n), now)
+	s.reached = max(s.reached-s.span(-n), now)
 }
 
 // later returns the time d after t, at most half of never: any span may still

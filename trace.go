@@ -19,6 +19,9 @@ type Trace struct {
 	Sending func(*http.Request, SendInfo)
 	// Refused is called when the server has answered 429, 503 or 529.
 	Refused func(*http.Request, RefusalInfo)
+	// Learned is called when a limit turns out to be another one than was
+	// thought, or one that nobody knew of.
+	Learned func(*http.Request, LearnInfo)
 	// Rejected is called when a request is not sent because of a limit.
 	Rejected func(*http.Request, *LimitError)
 }
@@ -43,6 +46,18 @@ type RefusalInfo struct {
 	Refusal provider.Refusal // as the response states it
 }
 
+// LearnInfo is what Trace.Learned tells.
+type LearnInfo struct {
+	Key string
+	Change
+}
+
+func (t *Trace) learned(r *http.Request, i LearnInfo) {
+	if t != nil && t.Learned != nil {
+		t.Learned(r, i)
+	}
+}
+
 func (t *Trace) sending(r *http.Request, i SendInfo) {
 	if t != nil && t.Sending != nil {
 		t.Sending(r, i)
@@ -62,7 +77,7 @@ func (t *Trace) rejected(r *http.Request, e *LimitError) {
 }
 
 // LogTrace returns a Trace that logs to l: refusals and rejections as warnings,
-// all else at the debug level.
+// limits that are news as information, all else at the debug level.
 func LogTrace(l *slog.Logger) *Trace {
 	log := func(r *http.Request, level slog.Level, msg, key string, attrs ...slog.Attr) {
 		if l.Enabled(r.Context(), level) {
@@ -79,6 +94,9 @@ func LogTrace(l *slog.Logger) *Trace {
 		},
 		Refused: func(r *http.Request, i RefusalInfo) {
 			log(r, slog.LevelWarn, "server refused request", i.Key, slog.Int("status", i.Status), slog.Duration("hint", i.Refusal.Wait))
+		},
+		Learned: func(r *http.Request, i LearnInfo) {
+			log(r, slog.LevelInfo, "limit is another than it was thought to be", i.Key, slog.String("from", i.From.String()), slog.String("to", i.To.String()), slog.String("refill", i.To.Refill.String()))
 		},
 		Rejected: func(r *http.Request, e *LimitError) {
 			log(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), slog.Duration("retry_after", e.RetryAfter))

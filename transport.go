@@ -10,10 +10,9 @@
 package tollgate
 
 import (
-	"context"
 	"errors"
 	"net/http"
-	"net/http/httptrace"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +59,11 @@ type Transport struct {
 	// rejected. 0: no bound.
 	MaxQueue int
 
+	// Timeout is the longest time from when a request is sent until its
+	// response's body is closed or read to its end, each attempt on its own:
+	// unlike http.Client.Timeout, it leaves out the time in line. 0: none.
+	Timeout time.Duration
+
 	// Reject makes the result of a request that was not sent. nil: the
 	// LimitError itself. [Reject429] answers as the server would.
 	Reject func(*http.Request, *LimitError) (*http.Response, error)
@@ -72,10 +76,23 @@ type Transport struct {
 
 	places atomic.Uint64 // the last place in line that was given away
 	mu     sync.RWMutex
-	gates  map[gateKey]Limiter
+	gates  map[gateKey]*entry
 }
 
 type gateKey struct{ host, key string }
+
+// An entry is the limiter of a key.
+type entry struct {
+	Limiter
+	tokens atomic.Bool // it has limits of tokens
+}
+
+// count notes that there is a limit of the given unit.
+func (e *entry) count(u Unit) {
+	if u != Requests {
+		e.tokens.Store(true)
+	}
+}
 
 // RoundTrip implements http.RoundTripper. A request that would not get its turn
 // in time is not sent: the error is a [*LimitError], or what Reject makes of it.
@@ -86,37 +103,32 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errors.New("tollgate: nil Request.URL")
 	}
-	api := t.API
-	if api == nil {
-		api = provider.For(req)
-	}
-	call := api.Call(req)
 	n := noteOf(req.Context())
 	n.seen = true
-	grant, err := t.acquire(req, call, n)
-	if err != nil {
-		closeBody(req)
-		n.final = true
-		var limit *LimitError
-		if !errors.As(err, &limit) {
-			return nil, err
-		}
-		t.Trace.rejected(req, limit)
-		if t.Reject == nil {
-			return nil, err
-		}
-		return t.rejected(req, limit)
+	p, err := t.plan(req, n)
+	if err == nil {
+		err = t.acquire(p)
 	}
-	return t.send(req, api, call, grant, n)
+	if err == nil {
+		return t.send(p)
+	}
+	closeBody(req)
+	n.final = true
+	var limit *LimitError
+	if !errors.As(err, &limit) {
+		return nil, err
+	}
+	t.Trace.rejected(req, limit)
+	if t.Reject == nil {
+		return nil, err
+	}
+	return t.rejected(req, limit)
 }
 
 // acquire waits in line.
-func (t *Transport) acquire(req *http.Request, call provider.Call, n *note) (Grant, error) {
-	gate, err := t.gate(req.URL.Host, call)
-	if err != nil {
-		return nil, err
-	}
-	ask := Ask{Cost: call.Cost, MaxWait: t.MaxWait, MaxQueue: t.MaxQueue}
+func (t *Transport) acquire(p *plan) error {
+	n, req := p.note, p.req
+	ask := Ask{Cost: p.call.Cost, Fixed: p.fixed, Zone: p.call.Zone, MaxWait: t.MaxWait, MaxQueue: t.MaxQueue}
 	if n.place == 0 {
 		n.place = t.places.Add(1)
 	} else {
@@ -130,17 +142,18 @@ func (t *Transport) acquire(req *http.Request, call provider.Call, n *note) (Gra
 	ask.Place = n.place
 	if t.Trace != nil && t.Trace.Waiting != nil {
 		ask.Waiting = func(ahead int, estimate time.Duration) {
-			t.Trace.Waiting(req, WaitInfo{Key: call.Key, Ahead: ahead, Estimate: estimate})
+			t.Trace.Waiting(req, WaitInfo{Key: p.call.Key, Ahead: ahead, Estimate: estimate})
 		}
 	}
 	began := now()
-	grant, err := gate.Acquire(req.Context(), ask)
+	grant, err := p.entry.Acquire(req.Context(), ask)
 	waited := now() - began
 	n.waited += waited
+	p.grant = grant
 	if err == nil {
-		t.Trace.sending(req, SendInfo{Key: call.Key, Waited: waited})
+		t.Trace.sending(req, SendInfo{Key: p.call.Key, Waited: waited})
 	}
-	return grant, err
+	return err
 }
 
 // rejected returns what Reject makes of a request that was not sent.
@@ -162,45 +175,6 @@ func (t *Transport) rejected(req *http.Request, limit *LimitError) (*http.Respon
 	return resp, nil
 }
 
-// send passes on a request that has its tokens.
-func (t *Transport) send(req *http.Request, api provider.API, call provider.Call, grant Grant, n *note) (*http.Response, error) {
-	a := attempt{grant: grant}
-	grant.Sent()
-	resp, err := t.base().RoundTrip(req.WithContext(a.trace(req.Context())))
-	if err != nil {
-		if resp != nil && resp.Body != nil {
-			resp.Body.Close() // a base that breaks the rules
-		}
-		n.reached = a.reached()
-		grant.Failed(n.reached)
-		return nil, err
-	}
-	if resp == nil {
-		n.final = true
-		grant.Failed(true)
-		return nil, errors.New("tollgate: Base returned neither a response nor an error")
-	}
-	n.reached = true
-	grant.Answered(resp.StatusCode)
-	resp.Request = req
-	if resp.Body == nil {
-		resp.Body = http.NoBody
-	}
-	if refusing(resp.StatusCode) {
-		r := readRefusal(api, resp)
-		n.heeded = resp.StatusCode == http.StatusTooManyRequests
-		n.final = r.Never || r.Daily()
-		grant.Refused(resp.StatusCode, r)
-		t.Trace.refused(req, RefusalInfo{Key: call.Key, Status: resp.StatusCode, Refusal: r})
-	}
-	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
-		grant.Done() // after a switch the body is a connection, and not ours to watch
-	} else {
-		resp.Body = &body{ReadCloser: resp.Body, done: grant.Done}
-	}
-	return resp, nil
-}
-
 func (t *Transport) base() http.RoundTripper {
 	if t.Base != nil {
 		return t.Base
@@ -208,36 +182,55 @@ func (t *Transport) base() http.RoundTripper {
 	return http.DefaultTransport
 }
 
-// gate returns the limiter of a call.
-func (t *Transport) gate(host string, call provider.Call) (Limiter, error) {
-	k := gateKey{host, call.Key}
-	t.mu.RLock()
-	g := t.gates[k]
-	t.mu.RUnlock()
-	if g != nil {
-		return g, nil
-	}
-	q := t.Quotas.of(call.Key, call.Aside)
-	for _, l := range q {
+// quota returns the limits of a call, each with the rule that it is kept by.
+func (t *Transport) quota(call provider.Call) (Quota, error) {
+	q := slices.Clone(t.Quotas.of(call.Key, call.Aside))
+	for i, l := range q {
 		if err := l.check(); err != nil {
 			return nil, err
 		}
+		if l.Refill == Auto && l.Per > 0 && (call.Refill != Calendar || l.Per >= minSpan) {
+			q[i].Refill = call.Refill
+		}
+	}
+	return q, nil
+}
+
+// minSpan is the shortest Per that Auto keeps by the server's clock.
+const minSpan = 10 * time.Second
+
+// gate returns the limiter of a call.
+func (t *Transport) gate(host string, call provider.Call) (*entry, error) {
+	k := gateKey{host, call.Key}
+	t.mu.RLock()
+	e := t.gates[k]
+	t.mu.RUnlock()
+	if e != nil {
+		return e, nil
+	}
+	q, err := t.quota(call)
+	if err != nil {
+		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if g := t.gates[k]; g != nil {
-		return g, nil
+	if e := t.gates[k]; e != nil {
+		return e, nil
 	}
+	e = &entry{}
 	if t.Limiter != nil {
-		g = t.Limiter(call.Key, q)
+		e.Limiter = t.Limiter(call.Key, q)
 	} else {
-		g = NewGate(call.Key, q)
+		e.Limiter = NewGate(call.Key, q)
+	}
+	for _, l := range q {
+		e.count(l.Unit)
 	}
 	if t.gates == nil {
-		t.gates = make(map[gateKey]Limiter)
+		t.gates = make(map[gateKey]*entry)
 	}
-	t.gates[k] = g
-	return g, nil
+	t.gates[k] = e
+	return e, nil
 }
 
 // Status returns a snapshot of every key that was used, in no order.
@@ -265,25 +258,3 @@ func closeBody(req *http.Request) {
 		req.Body.Close()
 	}
 }
-
-// An attempt follows a request on its way to the server.
-type attempt struct {
-	grant  Grant
-	traced atomic.Bool // the base reports what it does
-	wrote  atomic.Bool // it has begun to write
-}
-
-// trace returns a context in which the base reports to the attempt.
-func (a *attempt) trace(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) {
-			a.traced.Store(true)
-			a.grant.Unsent()
-		},
-		WroteHeaders: func() { a.wrote.Store(true) },
-		WroteRequest: func(httptrace.WroteRequestInfo) { a.grant.Sent() },
-	})
-}
-
-// reached reports whether the request may have reached the server.
-func (a *attempt) reached() bool { return !a.traced.Load() || a.wrote.Load() }

@@ -7,6 +7,9 @@ import (
 
 // window is the rule that returns each token a Per after it was spent: at any
 // time the tokens of the last Per and those on their way make up what is gone.
+// With a clock, it returns them when the server's span of a Per ends in which
+// they were spent at the latest, if that is sooner: whatever is sent then counts
+// towards another span.
 //
 // Tokens spent within a grain of each other come back together, with the last
 // of them, so that the list stays short however large n is.
@@ -14,9 +17,11 @@ type window struct {
 	n     int64
 	per   time.Duration
 	grain time.Duration
-	held  int64   // on their way
-	live  int64   // spent less than per ago
-	spent []spent // oldest first, from first on
+	clock *clock        // of the server; nil: its spans are not known
+	span  time.Duration // per, by that clock
+	held  int64         // on their way
+	live  int64         // spent less than per ago
+	spent []spent       // oldest first, from first on
 	first int
 }
 
@@ -37,9 +42,20 @@ func newWindow(l Limit) *window {
 	return w
 }
 
+// back returns when a token spent at the given time is back.
+func (w *window) back(now, at time.Duration) time.Duration {
+	switch {
+	case w.clock == nil || !w.clock.known && w.span != day:
+		return at + w.per
+	case w.span == day: // some days are longer
+		return w.clock.back(now, at, w.span)
+	}
+	return min(at+w.per, w.clock.back(now, at, w.span))
+}
+
 // expire forgets the tokens that have come back.
 func (w *window) expire(now time.Duration) {
-	for w.first < len(w.spent) && w.spent[w.first].at+w.per <= now {
+	for w.first < len(w.spent) && w.back(now, w.spent[w.first].at) <= now {
 		w.live -= w.spent[w.first].n
 		w.first++
 	}
@@ -54,18 +70,18 @@ func (w *window) free(now time.Duration) int64 {
 }
 
 func (w *window) ready(now time.Duration, n int64) time.Duration {
-	return w.back(now, n-w.free(now), never)
+	return w.whenBack(now, n-w.free(now), never)
 }
 
-// back returns when n of the tokens that are gone will be back, or unknown if
+// whenBack returns when n of the tokens that are gone are, or unknown if
 // that includes tokens on their way.
-func (w *window) back(now time.Duration, n int64, unknown time.Duration) time.Duration {
+func (w *window) whenBack(now time.Duration, n int64, unknown time.Duration) time.Duration {
 	if n <= 0 {
 		return now
 	}
 	for _, s := range w.spent[w.first:] {
 		if n -= s.n; n <= 0 {
-			return s.at + w.per
+			return w.back(now, s.at)
 		}
 	}
 	return unknown
@@ -82,7 +98,7 @@ func (w *window) turn(now time.Duration, n int64) time.Duration {
 		return now
 	}
 	rounds := (n - 1) / w.n
-	at := w.back(now, n-rounds*w.n-free, now+flight+w.per)
+	at := w.whenBack(now, n-rounds*w.n-free, w.back(now, now+flight))
 	if rounds > int64((never-at)/w.per) {
 		return never
 	}
@@ -109,23 +125,24 @@ func (w *window) spend(at time.Duration, n int64) {
 	w.spent = append(w.spent, spent{at, n})
 }
 
-func (w *window) unspend(now, at time.Duration, n int64) {
+func (w *window) settle(now, at time.Duration, n int64) {
 	w.expire(now)
 	list := w.spent[w.first:]
-	i := len(list)
+	i := len(list) - 1
 	if at != never {
-		if at+w.per <= now {
+		if w.back(now, at) <= now || i < 0 {
 			return // back already
 		}
-		i = sort.Search(len(list)-1, func(i int) bool { return list[i].at >= at }) + 1
+		i = sort.Search(i, func(i int) bool { return list[i].at >= at })
+		n = max(n, -list[i].n)
+		list[i].n += n
+		w.live += n
+		return
 	}
-	for i--; i >= 0 && n > 0; i-- {
-		k := min(n, list[i].n)
+	for ; i >= 0 && n < 0; i-- {
+		k := min(-n, list[i].n)
 		list[i].n -= k
 		w.live -= k
-		n -= k
-		if at != never {
-			return
-		}
+		n += k
 	}
 }

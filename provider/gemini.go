@@ -3,10 +3,12 @@ package provider
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -37,19 +39,54 @@ func cutLast(s string, sep byte) (before, after string) {
 	return s[:max(i, 0)], s[i+1:]
 }
 
+// pacific is where Gemini's days begin.
+var pacific = sync.OnceValue(func() *time.Location {
+	l, err := time.LoadLocation("America/Los_Angeles")
+	if err != nil { // a program without zone data has no summer time
+		l = time.FixedZone("PST", -8*60*60)
+	}
+	return l
+})
+
+// Its usage, where the prompt includes what was cached:
+// https://ai.google.dev/api/generate-content#UsageMetadata.
+var geminiUsage = []Usage{
+	{"promptTokenCount", Tokens},
+	{"candidatesTokenCount", OutputTokens},
+	{"thoughtsTokenCount", OutputTokens},
+}
+
 func (gemini) Call(r *http.Request) Call {
 	name, method := call(r.URL.Path)
-	c := Call{Key: name, Cost: Cost{Requests: 1}, Once: creates(r)}
+	c := Call{Key: name, Cost: Cost{Requests: 1}, Usage: geminiUsage, Once: creates(r), Refill: Calendar, Zone: pacific()}
 	switch method {
-	case "generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents",
+	case "generateContent", "streamGenerateContent", "embedContent",
 		"predict", "rawPredict", "streamRawPredict", "generateMessage", "generateText", "embedText":
+	case "batchEmbedContents":
+		c.Open = true // counts every text as a request
 	case "":
 		// Files, caches, operations, listings: limits of their own, or none.
 		c.Key, c.Aside = r.URL.Host, true
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/interactions") {
+			c.Aside, c.Open = false, true // names its model in the body
+		}
 	default:
 		c.Key, c.Aside = name+":"+method, true // countTokens has 3000 a minute to itself
 	}
 	return c
+}
+
+func (gemini) Read(c *Call, body io.Reader, tokens bool) {
+	p := readPrompt(body)
+	if p.model != "" && c.Open {
+		c.Key = strings.TrimPrefix(p.model, "models/")
+	}
+	if c.Open {
+		c.Cost[Requests] = max(p.requests, 1)
+	}
+	if tokens {
+		c.Cost[Tokens] = p.tokens(3)
+	}
 }
 
 // retryIn finds the hint in the message of a refusal, the only place where it

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -19,6 +20,8 @@ func (plain) Name() string { return "http" }
 func (plain) Call(r *http.Request) Call {
 	return Call{Key: r.URL.Host, Cost: Cost{Requests: 1}, Once: creates(r)}
 }
+
+func (plain) Read(*Call, io.Reader, bool) {}
 
 func (plain) Refusal(r *http.Response, _ []byte) Refusal {
 	wait, ok := retryAfter(r)

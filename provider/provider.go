@@ -5,6 +5,7 @@ package provider
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -60,6 +61,11 @@ type API interface {
 	// the request's body.
 	Call(r *http.Request) Call
 
+	// Read completes a call by what its request's body says: the Key and the
+	// number of requests where the call is Open, and what it costs in tokens
+	// if that is asked for.
+	Read(c *Call, body io.Reader, tokens bool)
+
 	// Refusal reads why a request was refused. body is the beginning of the
 	// response's body, up to 64 KiB.
 	Refusal(r *http.Response, body []byte) Refusal
@@ -67,10 +73,15 @@ type API interface {
 
 // A Call is what a request asks for.
 type Call struct {
-	Key   string // of the quota it draws on
-	Aside bool   // not one of the calls that a model's quota is for: only a quota of that very key limits it
-	Cost  Cost
-	Once  bool // creates something: must not be sent again when its fate is unknown
+	Key    string         // of the quota it draws on
+	Aside  bool           // not one of the calls that a model's quota is for: only a quota of that very key limits it
+	Open   bool           // its Key, or how many requests it counts for, stands in the body
+	Cost   Cost           // as estimated
+	Exact  bool           // the server charges Cost as it is, and not what Usage says
+	Usage  []Usage        // where the response says what it has cost; shared, not to be changed
+	Once   bool           // creates something: must not be sent again when its fate is unknown
+	Refill Refill         // the rule by which the API's tokens come back; Auto: not known
+	Zone   *time.Location // where the API's days begin; nil: UTC
 }
 
 // A Refusal is what a response with status 429 or 503 says.
@@ -101,8 +112,8 @@ func (r Refusal) Daily() bool {
 	return false
 }
 
-// For returns the API that a request is for: Gemini by its host or its path, so
-// that a proxy's base URL will do, else HTTP.
+// For returns the API that a request is for, by its host or its path, so that a
+// proxy's base URL will do: Gemini, OpenAI, Anthropic, else HTTP.
 func For(r *http.Request) API {
 	if _, method := call(r.URL.Path); method != "" {
 		return Gemini
@@ -112,6 +123,14 @@ func For(r *http.Request) API {
 		strings.HasSuffix(host, "aiplatform.googleapis.com"),
 		strings.HasPrefix(host, "aiplatform.") && strings.HasSuffix(host, ".googleapis.com"):
 		return Gemini
+	case host == "api.anthropic.com", r.Header.Get("Anthropic-Version") != "":
+		return Anthropic
+	case host == "api.openai.com", host == "api.groq.com", host == "api.x.ai",
+		strings.HasSuffix(host, ".openai.azure.com"):
+		return OpenAI
+	}
+	if model(r) {
+		return OpenAI
 	}
 	return HTTP
 }

@@ -14,37 +14,44 @@ import (
 
 func TestCall(t *testing.T) {
 	type want struct {
-		api   string
-		key   string
-		aside bool
-		once  bool
+		api    string
+		key    string
+		aside  bool
+		once   bool
+		open   bool
+		refill provider.Refill
 	}
 	tests := []struct {
 		method, url string
 		want        want
 	}{
-		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", want{"gemini", "gemini-2.5-flash", false, false}},
-		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", want{"gemini", "gemini-2.5-flash", false, false}},
-		{"POST", "http://127.0.0.1:8080/some/proxy/v1/models/gemini-2.5-pro:generateContent", want{"gemini", "gemini-2.5-pro", false, false}},
-		{"POST", "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/gemini-2.5-pro:generateContent", want{"gemini", "gemini-2.5-pro", false, false}},
-		{"POST", "https://aiplatform.googleapis.com/v1/projects/p/locations/global/endpoints/1234:predict", want{"gemini", "1234", false, false}},
-		{"POST", "https://generativelanguage.googleapis.com/v1beta/tunedModels/mine-1:generateContent", want{"gemini", "mine-1", false, false}},
-		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001:batchEmbedContents", want{"gemini", "gemini-embedding-001", false, false}},
-		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:countTokens", want{"gemini", "gemini-2.5-flash:countTokens", true, false}},
-		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:batchGenerateContent", want{"gemini", "gemini-2.5-flash:batchGenerateContent", true, true}},
-		{"GET", "https://generativelanguage.googleapis.com/v1beta/models", want{"gemini", "generativelanguage.googleapis.com", true, false}},
-		{"POST", "https://generativelanguage.googleapis.com/upload/v1beta/files", want{"gemini", "generativelanguage.googleapis.com", true, true}},
-		{"POST", "https://generativelanguage.googleapis.com/v1beta/cachedContents", want{"gemini", "generativelanguage.googleapis.com", true, true}},
-		{"GET", "https://generativelanguage.googleapis.com/v1beta/files/abc", want{"gemini", "generativelanguage.googleapis.com", true, false}},
-		{"POST", "https://api.openai.com/v1/chat/completions", want{"http", "api.openai.com", false, false}},
-		{"POST", "https://api.openai.com/v1/batches", want{"http", "api.openai.com", false, true}},
-		{"POST", "https://api.openai.com/v1/fine_tuning/jobs", want{"http", "api.openai.com", false, true}},
-		{"GET", "https://api.openai.com/v1/files", want{"http", "api.openai.com", false, false}},
-		{"GET", "https://api.example.com:8443/", want{"http", "api.example.com:8443", false, false}},
-		{"GET", "https://api.example.com/models/", want{"http", "api.example.com", false, false}},
-		{"GET", "https://api.example.com/models/:", want{"http", "api.example.com", false, false}},
-		{"GET", "https://api.example.com", want{"http", "api.example.com", false, false}},
-		{"GET", "https://api.example.com/a:b", want{"http", "api.example.com", false, false}},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent", want{"gemini", "gemini-2.5-flash", false, false, false, provider.Calendar}},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse", want{"gemini", "gemini-2.5-flash", false, false, false, provider.Calendar}},
+		{"POST", "http://127.0.0.1:8080/some/proxy/v1/models/gemini-2.5-pro:generateContent", want{"gemini", "gemini-2.5-pro", false, false, false, provider.Calendar}},
+		{"POST", "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/gemini-2.5-pro:generateContent", want{"gemini", "gemini-2.5-pro", false, false, false, provider.Calendar}},
+		{"POST", "https://aiplatform.googleapis.com/v1/projects/p/locations/global/endpoints/1234:predict", want{"gemini", "1234", false, false, false, provider.Calendar}},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/tunedModels/mine-1:generateContent", want{"gemini", "mine-1", false, false, false, provider.Calendar}},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001:batchEmbedContents", want{"gemini", "gemini-embedding-001", false, false, true, provider.Calendar}},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:countTokens", want{"gemini", "gemini-2.5-flash:countTokens", true, false, false, provider.Calendar}},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:batchGenerateContent", want{"gemini", "gemini-2.5-flash:batchGenerateContent", true, true, false, provider.Calendar}},
+		{"GET", "https://generativelanguage.googleapis.com/v1beta/models", want{"gemini", "generativelanguage.googleapis.com", true, false, false, provider.Calendar}},
+		{"POST", "https://generativelanguage.googleapis.com/upload/v1beta/files", want{"gemini", "generativelanguage.googleapis.com", true, true, false, provider.Calendar}},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/cachedContents", want{"gemini", "generativelanguage.googleapis.com", true, true, false, provider.Calendar}},
+		{"GET", "https://generativelanguage.googleapis.com/v1beta/files/abc", want{"gemini", "generativelanguage.googleapis.com", true, false, false, provider.Calendar}},
+		{"POST", "https://api.openai.com/v1/chat/completions", want{"openai", "api.openai.com", false, false, true, provider.Steady}},
+		{"POST", "https://api.openai.com/v1/batches", want{"openai", "api.openai.com", true, true, false, provider.Steady}},
+		{"POST", "https://api.openai.com/v1/fine_tuning/jobs", want{"openai", "api.openai.com", true, true, false, provider.Steady}},
+		{"GET", "https://api.openai.com/v1/files", want{"openai", "api.openai.com", true, false, false, provider.Steady}},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/interactions", want{"gemini", "generativelanguage.googleapis.com", false, false, true, provider.Calendar}},
+		{"POST", "https://mine.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=1", want{"openai", "gpt", false, false, false, provider.Steady}},
+		{"POST", "https://proxy.example.com/api/v1/chat/completions", want{"openai", "proxy.example.com", false, false, true, provider.Steady}},
+		{"POST", "https://api.anthropic.com/v1/messages", want{"anthropic", "api.anthropic.com", false, false, true, provider.Steady}},
+		{"POST", "https://api.example.com/apis/apps/v1/deployments/x", want{"http", "api.example.com", false, false, false, provider.Auto}},
+		{"GET", "https://api.example.com:8443/", want{"http", "api.example.com:8443", false, false, false, provider.Auto}},
+		{"GET", "https://api.example.com/models/", want{"http", "api.example.com", false, false, false, provider.Auto}},
+		{"GET", "https://api.example.com/models/:", want{"http", "api.example.com", false, false, false, provider.Auto}},
+		{"GET", "https://api.example.com", want{"http", "api.example.com", false, false, false, provider.Auto}},
+		{"GET", "https://api.example.com/a:b", want{"http", "api.example.com", false, false, false, provider.Auto}},
 	}
 	for _, test := range tests {
 		r, err := http.NewRequest(test.method, test.url, nil)
@@ -53,7 +60,7 @@ func TestCall(t *testing.T) {
 		}
 		api := provider.For(r)
 		c := api.Call(r)
-		if got := (want{api.Name(), c.Key, c.Aside, c.Once}); got != test.want {
+		if got := (want{api.Name(), c.Key, c.Aside, c.Once, c.Open, c.Refill}); got != test.want {
 			t.Errorf("%s %s: got %+v, want %+v", test.method, test.url, got, test.want)
 		}
 		if c.Cost != (provider.Cost{provider.Requests: 1}) {

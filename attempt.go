@@ -1,0 +1,184 @@
+package tollgate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"example.com/tollgate/provider"
+)
+
+// send passes on a request that has its tokens.
+func (t *Transport) send(p *plan) (*http.Response, error) {
+	grant, n := p.grant, p.note
+	a := attempt{grant: grant}
+	req, stop := t.outgoing(p, &a)
+	grant.Sent()
+	resp, err := t.base().RoundTrip(req)
+	if err != nil {
+		if resp != nil && resp.Body != nil {
+			resp.Body.Close() // a base that breaks the rules
+		}
+		err = stop.cause(err)
+		stop.end()
+		n.reached = a.reached()
+		grant.Failed(n.reached)
+		return nil, err
+	}
+	if resp == nil {
+		stop.end()
+		n.final = true
+		grant.Failed(true)
+		return nil, errors.New("tollgate: Base returned neither a response nor an error")
+	}
+	n.reached = true
+	grant.Answered(resp.StatusCode, date(resp))
+	resp.Request = p.req
+	if resp.Body == nil {
+		resp.Body = http.NoBody
+	}
+	if refusing(resp.StatusCode) {
+		t.refused(p, resp)
+	}
+	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
+		// After a switch the body is a connection, and not ours to watch.
+		stop.release()
+		grant.Done()
+		return resp, nil
+	}
+	b := &body{ReadCloser: resp.Body, plan: p, stop: stop}
+	if len(p.call.Usage) > 0 && !p.call.Exact && !p.call.Aside && resp.Header.Get("Content-Encoding") == "" && p.entry.tokens.Load() {
+		b.meter = provider.NewMeter(p.call.Usage)
+	}
+	resp.Body = b
+	return resp, nil
+}
+
+// refused reads why a request was refused, and acts on it.
+func (t *Transport) refused(p *plan, resp *http.Response) {
+	r := readRefusal(p.api, resp)
+	p.note.heeded = resp.StatusCode == http.StatusTooManyRequests
+	p.note.final = r.Never || r.Daily()
+	for _, c := range p.grant.Refused(resp.StatusCode, r) {
+		p.entry.count(c.To.Unit)
+		t.Trace.learned(p.req, LearnInfo{Key: p.call.Key, Change: c})
+	}
+	t.Trace.refused(p.req, RefusalInfo{Key: p.call.Key, Status: resp.StatusCode, Refusal: r})
+}
+
+// date returns what the server's clock stood at: not what it did when a cache
+// got the response (RFC 9111, section 5.1).
+func date(resp *http.Response) time.Time {
+	if resp.Header.Get("Age") != "" {
+		return time.Time{}
+	}
+	d, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return d
+}
+
+// An attempt follows a request on its way to the server.
+type attempt struct {
+	grant  Grant
+	traced atomic.Bool // the base reports what it does
+	wrote  atomic.Bool // it has begun to write
+}
+
+// trace returns a context in which the base reports to the attempt.
+func (a *attempt) trace(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) {
+			a.traced.Store(true)
+			a.grant.Unsent()
+		},
+		WroteHeaders: func() { a.wrote.Store(true) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { a.grant.Sent() },
+	})
+}
+
+// reached reports whether the request may have reached the server.
+func (a *attempt) reached() bool { return !a.traced.Load() || a.wrote.Load() }
+
+// outgoing returns the request as it is passed on, and what stops it when the
+// Timeout is over.
+func (t *Transport) outgoing(p *plan, a *attempt) (*http.Request, *stop) {
+	ctx := p.req.Context()
+	left := time.Duration(math.MaxInt64)
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
+	}
+	var s *stop
+	if t.Timeout > 0 {
+		s = &stop{err: &timeoutError{t.Timeout}}
+		ctx, s.cancel = context.WithCancelCause(ctx)
+		s.timer = time.AfterFunc(t.Timeout, func() { s.cancel(s.err) })
+		s.ctx = ctx
+		left = min(left, t.Timeout)
+	}
+	req := p.req.WithContext(a.trace(ctx))
+	if p.body != nil {
+		req.Body = p.body
+	}
+	if h := req.Header.Get(serverTimeout); h != "" {
+		if was, err := strconv.ParseFloat(h, 64); err == nil && left.Seconds() < was {
+			req.Header = req.Header.Clone()
+			req.Header.Set(serverTimeout, strconv.FormatFloat(math.Max(1, math.Ceil(left.Seconds())), 'f', -1, 64))
+		}
+	}
+	return req, s
+}
+
+// serverTimeout is the header that tells a Google API how many seconds it has.
+// The SDK sets it before the request has waited.
+const serverTimeout = "X-Server-Timeout"
+
+// A stop ends an attempt that takes longer than Transport.Timeout. A nil one
+// does not.
+type stop struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	err    *timeoutError
+}
+
+// cause returns the timeout where that is why err happened.
+func (s *stop) cause(err error) error {
+	if s != nil && context.Cause(s.ctx) == error(s.err) {
+		return s.err
+	}
+	return err
+}
+
+// release lets the attempt go on for as long as it likes.
+func (s *stop) release() {
+	if s != nil {
+		s.timer.Stop()
+	}
+}
+
+// end frees what the attempt holds.
+func (s *stop) end() {
+	if s != nil {
+		s.timer.Stop()
+		s.cancel(nil)
+	}
+}
+
+// A timeoutError is the error of an attempt that took longer than Timeout. It
+// is not the context's: that may have time for another attempt.
+type timeoutError struct{ after time.Duration }
+
+func (e *timeoutError) Error() string   { return fmt.Sprintf("tollgate: no answer within %v", e.after) }
+func (e *timeoutError) Timeout() bool   { return true }
+func (e *timeoutError) Temporary() bool { return true }
+
+// Is lets errors.Is find context.DeadlineExceeded, as in http.Client's timeout.
+func (e *timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }

@@ -1,0 +1,92 @@
+package provider
+
+import (
+	"io"
+	"net/http"
+	"strings"
+)
+
+// OpenAI is the API of OpenAI and those made after it: Azure OpenAI, Groq, xAI
+// and many a proxy. A quota is a model's, and refilled continuously:
+// https://platform.openai.com/docs/guides/rate-limits.
+var OpenAI API = openAI{}
+
+// Anthropic is the Claude API. A quota is a model's, and refilled continuously:
+// https://docs.anthropic.com/en/api/rate-limits.
+var Anthropic API = anthropic{}
+
+type (
+	openAI    struct{ plain }
+	anthropic struct{ plain }
+)
+
+func (openAI) Name() string    { return "openai" }
+func (anthropic) Name() string { return "anthropic" }
+
+// model reports whether a request is a call of a model, which its body names.
+func model(r *http.Request) bool {
+	if r.Method != http.MethodPost {
+		return false
+	}
+	for _, end := range []string{"/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/messages", "/openai/responses"} {
+		if strings.HasSuffix(r.URL.Path, end) {
+			return true
+		}
+	}
+	return strings.Contains(r.URL.Path, "/openai/deployments/")
+}
+
+func (openAI) Call(r *http.Request) Call {
+	c := modelCall(r)
+	c.Exact = true
+	// Azure's path names the deployment, which has the quota.
+	if _, name, ok := strings.Cut(r.URL.Path, "/openai/deployments/"); ok {
+		name, _, _ = strings.Cut(name, "/")
+		if name != "" {
+			c.Key, c.Open = name, false
+		}
+	}
+	return c
+}
+
+func modelCall(r *http.Request) Call {
+	c := HTTP.Call(r)
+	c.Open = model(r)
+	c.Aside = !c.Open
+	c.Refill = Steady
+	return c
+}
+
+// Read reckons as the server does, which charges what may be said as well.
+func (openAI) Read(c *Call, body io.Reader, tokens bool) {
+	p := readPrompt(body)
+	if p.model != "" && c.Open {
+		c.Key = p.model
+	}
+	if tokens {
+		c.Cost[Tokens] = p.tokens(4) + p.messages + 2 + p.maxTokens
+	}
+}
+
+// Its usage: of the prompt, what was not read from a cache.
+var anthropicUsage = []Usage{
+	{"input_tokens", Tokens},
+	{"cache_creation_input_tokens", Tokens},
+	{"output_tokens", OutputTokens},
+}
+
+func (anthropic) Call(r *http.Request) Call {
+	c := modelCall(r)
+	c.Usage = anthropicUsage
+	return c
+}
+
+func (anthropic) Read(c *Call, body io.Reader, tokens bool) {
+	p := readPrompt(body)
+	if p.model != "" && c.Open {
+		c.Key = p.model
+	}
+	if tokens {
+		c.Cost[Tokens] = p.tokens(3)
+	}
+}
