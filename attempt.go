@@ -2,13 +2,11 @@ package tollgate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"example.com/tollgate/provider"
@@ -17,8 +15,7 @@ import (
 // send passes on a request that has its tokens.
 func (t *Transport) send(p *plan) (*http.Response, error) {
 	grant, n := p.grant, p.note
-	a := attempt{grant: grant}
-	req, stop := t.outgoing(p, &a)
+	req, stop := t.outgoing(p)
 	grant.Sent()
 	resp, err := t.base().RoundTrip(req)
 	if err != nil {
@@ -27,7 +24,7 @@ func (t *Transport) send(p *plan) (*http.Response, error) {
 		}
 		err = stop.cause(err)
 		stop.end()
-		n.reached = a.reached()
+		n.reached = p.reached()
 		grant.Failed(n.reached)
 		return nil, err
 	}
@@ -35,7 +32,7 @@ func (t *Transport) send(p *plan) (*http.Response, error) {
 		stop.end()
 		n.final = true
 		grant.Failed(true)
-		return nil, errors.New("tollgate: Base returned neither a response nor an error")
+		return nil, errNothing
 	}
 	n.reached = true
 	grant.Answered(resp.StatusCode, date(resp))
@@ -75,41 +72,36 @@ func (t *Transport) refused(p *plan, resp *http.Response) {
 // date returns what the server's clock stood at: not what it did when a cache
 // got the response (RFC 9111, section 5.1).
 func date(resp *http.Response) time.Time {
-	if resp.Header.Get("Age") != "" {
+	v := resp.Header.Get("Date")
+	if v == "" || resp.Header.Get("Age") != "" {
 		return time.Time{}
 	}
-	d, err := http.ParseTime(resp.Header.Get("Date"))
+	d, err := http.ParseTime(v)
 	if err != nil {
 		return time.Time{}
 	}
 	return d
 }
 
-// An attempt follows a request on its way to the server.
-type attempt struct {
-	grant  Grant
-	traced atomic.Bool // the base reports what it does
-	wrote  atomic.Bool // it has begun to write
-}
-
-// trace returns a context in which the base reports to the attempt.
-func (a *attempt) trace(ctx context.Context) context.Context {
+// trace returns a context in which the base reports how far the request is on
+// its way to the server.
+func (p *plan) trace(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) {
-			a.traced.Store(true)
-			a.grant.Unsent()
+			p.traced.Store(true)
+			p.grant.Unsent()
 		},
-		WroteHeaders: func() { a.wrote.Store(true) },
-		WroteRequest: func(httptrace.WroteRequestInfo) { a.grant.Sent() },
+		WroteHeaders: func() { p.wrote.Store(true) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { p.grant.Sent() },
 	})
 }
 
 // reached reports whether the request may have reached the server.
-func (a *attempt) reached() bool { return !a.traced.Load() || a.wrote.Load() }
+func (p *plan) reached() bool { return !p.traced.Load() || p.wrote.Load() }
 
 // outgoing returns the request as it is passed on, and what stops it when the
 // Timeout is over.
-func (t *Transport) outgoing(p *plan, a *attempt) (*http.Request, *stop) {
+func (t *Transport) outgoing(p *plan) (*http.Request, *stop) {
 	ctx := p.req.Context()
 	left := time.Duration(math.MaxInt64)
 	if deadline, ok := ctx.Deadline(); ok {
@@ -123,7 +115,7 @@ func (t *Transport) outgoing(p *plan, a *attempt) (*http.Request, *stop) {
 		s.ctx = ctx
 		left = min(left, t.Timeout)
 	}
-	req := p.req.WithContext(a.trace(ctx))
+	req := p.req.WithContext(p.trace(ctx))
 	if p.body != nil {
 		req.Body = p.body
 	}

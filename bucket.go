@@ -88,7 +88,7 @@ func (b *Bucket) join(ctx context.Context, n int64) (*waiter, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := now()
-	if n > b.pool.limit.N {
+	if n > b.pool.limit.most() {
 		return nil, &LimitError{Limit: b.pool.limit, Reason: TooLarge, RetryAfter: never}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -134,7 +134,7 @@ func (b *Bucket) Drain(until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := now()
-	b.pool.drain(t+time.Until(until), false)
+	b.pool.drain(after(t, time.Until(until)), false)
 	b.serve(t)
 }
 

@@ -123,6 +123,7 @@ func outcome(c *http.Client, n int) (ok, refused int, limits []*tollgate.LimitEr
 				ok++
 			}
 		})
+		synctest.Wait() // one after the other, at the same time
 	}
 	wg.Wait()
 	return ok, refused, limits, others

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"example.com/tollgate/provider"
 )
@@ -18,7 +19,7 @@ func WithTokens(ctx context.Context, n int64) context.Context {
 	return context.WithValue(ctx, tokensKey{}, max(n, 0))
 }
 
-// A plan is a request and what it draws on.
+// A plan is an attempt at a request: what that draws on, and how far it has come.
 type plan struct {
 	req   *http.Request
 	body  io.ReadCloser // to be sent in place of the request's; nil: that itself
@@ -28,39 +29,46 @@ type plan struct {
 	fixed bool // its cost in tokens is no estimate
 	entry *entry
 	grant Grant
+
+	traced, wrote atomic.Bool // the base reports what it does; has begun to write
+	own           note        // if none came with the request
 }
 
 // plan finds out what a request draws on.
-func (t *Transport) plan(req *http.Request, n *note) (*plan, error) {
-	p := &plan{req: req, note: n, api: t.API}
+func (t *Transport) plan(req *http.Request) (*plan, error) {
+	p := &plan{req: req, note: noteOf(req.Context()), api: t.API}
+	if p.note == nil {
+		p.note = &p.own
+	}
+	n := p.note
+	n.seen = true
 	if p.api == nil {
 		p.api = provider.For(req)
 	}
 	p.call = p.api.Call(req)
 	given, known := req.Context().Value(tokensKey{}).(int64)
-	if n.call != nil { // read at an earlier attempt
-		p.call = *n.call
+	if n.read { // at an earlier attempt
+		p.call = n.call
 	} else if p.call.Open {
 		if err := p.read(!known); err != nil {
-			return nil, err
+			return p, err
 		}
 		// The quota of a host is for all of its models together.
-		if _, ok := t.Quotas[p.call.Key]; !ok && t.Quotas[req.URL.Host] != nil {
-			p.call.Key = req.URL.Host
+		if _, ok := t.Quotas[p.call.Key]; !ok && t.Quotas[provider.Host(req)] != nil {
+			p.call.Key = provider.Host(req)
 		}
 	}
 	var err error
-	if p.entry, err = t.gate(req.URL.Host, p.call); err != nil {
-		return nil, err
+	if p.entry, err = t.gate(provider.Host(req), p.call); err != nil {
+		return p, err
 	}
-	if n.call == nil {
+	if !n.read {
 		if !p.call.Open && !known && !p.call.Aside && p.entry.tokens.Load() {
 			if err := p.read(true); err != nil {
-				return nil, err
+				return p, err
 			}
 		}
-		call := p.call
-		n.call = &call
+		n.call, n.read = p.call, true
 	}
 	p.fixed = known || p.call.Exact
 	if known {

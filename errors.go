@@ -10,6 +10,11 @@ import (
 // ErrLimited is what every [LimitError] is, for errors.Is.
 var ErrLimited = errors.New("tollgate: rate limited")
 
+var (
+	errNoURL   = errors.New("tollgate: nil Request.URL")
+	errNothing = errors.New("tollgate: Base returned neither a response nor an error")
+)
+
 // A Reason is why a request was not sent.
 type Reason string
 

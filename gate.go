@@ -4,67 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"example.com/tollgate/provider"
-)
-
-// A Limiter stands in front of the limits of one key and lets requests through
-// as they allow, first come, first served. [NewGate] makes the usual one.
-type Limiter interface {
-	// Acquire waits until the request may be sent. Its error is the
-	// context's, undisguised, or a *LimitError.
-	Acquire(ctx context.Context, a Ask) (Grant, error)
-	// Status returns a snapshot.
-	Status() Status
-}
-
-// An Ask is a request that wants to be let through.
-type Ask struct {
-	Place    uint64                                  // in the line: the lower one goes first
-	Zone     *time.Location                          // where the API's days begin; nil: UTC
-	Cost     provider.Cost                           // what it draws on the limits, as estimated
-	Fixed    bool                                    // that is no estimate
-	MaxWait  time.Duration                           // longest time in line; 0: any; negative: none at all
-	MaxQueue int                                     // longest line that it may join; 0: any
-	Waiting  func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
-}
-
-// A Grant is leave to send one request. Its holder reports what becomes of it;
-// each report may come at any time and more than once.
-type Grant interface {
-	// Sent says that the request was written, and starts the second in which
-	// it is taken to have reached the server.
-	Sent()
-	// Unsent takes that back: the request is still being prepared.
-	Unsent()
-	// Answered says that the response's headers are here, and what the server's
-	// clock stood at; zero: it does not say. Every attempt is charged, refused
-	// ones too.
-	Answered(status int, date time.Time)
-	// Refused says what the server said with a status of 429, 503 or 529, and
-	// closes the limits that it named until it said. It returns the limits that
-	// are kept in another way from now on.
-	Refused(status int, r provider.Refusal) []Change
-	// Settle says what the request has cost, where that differs from what was
-	// asked for; negative: not known. Only the first time counts.
-	Settle(c provider.Cost)
-	// Failed says that there will be no response, and whether the request may
-	// have reached the server; where it can't have, its tokens are back.
-	Failed(reached bool)
-	// Done says that the response's body is closed.
-	Done()
-}
-
-// A Change is a limit that turned out to be another one. Where From is zero,
-// nobody knew of it.
-type Change struct{ From, To Limit }
-
-const (
-	// flight is the longest that a request is taken to be on its way: from
-	// then on it has been counted by the server, answered or not.
-	flight = time.Second
-	// drift is how far two clocks may run apart: as much as NTP slews.
-	drift = 1.0 / 2000
 )
 
 // A gate is a Limiter in memory.
@@ -76,7 +15,14 @@ type gate struct {
 	pools []pool
 	clock *clock // of the server
 	gauge gauge  // of what requests cost
-	daily bool   // one of the limits is kept by days
+	// What is spent of a day is written down there, if there is a file.
+	ledger ledger
+	late   bool // others have spent some: it may be too much for those in line
+	// Those who do not wait for ever.
+	hurried int           // how many they are
+	soonest time.Duration // when the first may have waited for too long
+	drained time.Duration // until when all was drained when they were last told
+	daily   bool          // one of the limits is kept by days
 	// Grants that were sent and not answered, in the order of their sending.
 	// After a flight they count as arrived.
 	first, last *grant
@@ -84,26 +30,12 @@ type gate struct {
 	inFlight    int // let through, and neither failed nor closed
 }
 
-// Status is a snapshot of one key.
-type Status struct {
-	Key         string
-	Limits      []LimitStatus
-	Waiting     int       // requests in line
-	InFlight    int       // requests sent whose response body is not closed yet
-	PausedUntil time.Time // the server has asked for quiet until then; zero: it has not
-}
-
-// LimitStatus is a snapshot of one limit.
-type LimitStatus struct {
-	Limit
-	Left int64     // tokens that could be taken now; less than 0 is a debt
-	Full time.Time // when all of them are back if none is taken; zero: not known yet
-}
-
 // NewGate returns a Limiter in memory for the quota of one key. It panics if a
 // limit is not valid.
-func NewGate(key string, q Quota) Limiter {
-	g := &gate{key: key, clock: newClock()}
+func NewGate(key string, q Quota) Limiter { return newGate(key, q) }
+
+func newGate(key string, q Quota) *gate {
+	g := &gate{key: key, clock: newClock(), soonest: never}
 	for _, l := range q {
 		if err := l.check(); err != nil {
 			panic(err)
@@ -118,36 +50,6 @@ func (g *gate) add(l Limit) {
 	g.pools = append(g.pools, newPool(l, drift, g.clock))
 	g.daily = g.daily || l.Refill == Calendar && l.Per == day
 }
-
-// A grant is its place in line as well, so that a request is one allocation.
-type grant struct {
-	waiter
-	gate   *gate
-	asked  cost          // before it was corrected
-	fixed  bool          // needs no correction
-	err    error         // why it was turned away
-	due    Reason        // what the time at which it gives up stands for
-	state  state         // how far it has come
-	let    time.Duration // when it was let through
-	sent   time.Duration // when it was written
-	spent  time.Duration // when its tokens were
-	pools  int           // how many there were when it was let through
-	slow   bool          // counts as in flight while the gate opens slowly
-	closed bool          // no longer in flight at all
-	final  bool          // its cost is settled
-	stays  bool          // waits for a limit of a day too
-
-	before, after *grant // among those on their way
-}
-
-type state uint8
-
-const (
-	held     state = iota // let through
-	onTheWay              // written
-	arrived               // at the server: its tokens are spent
-	over                  // will never be: its tokens are back
-)
 
 func (g *gate) Acquire(ctx context.Context, a Ask) (Grant, error) {
 	if err := ctx.Err(); err != nil {
@@ -165,10 +67,13 @@ func (g *gate) Acquire(ctx context.Context, a Ask) (Grant, error) {
 	w.cost = g.gauge.correct(a.Cost, a.Fixed)
 	t := g.now()
 	if g.line.head == nil || a.Place < g.line.head.place {
-		if g.ready(t, w.cost) <= t {
-			g.admit(t, w)
+		at, taken := g.try(t, w)
+		if at <= t {
 			g.mu.Unlock()
 			return w, nil
+		}
+		if taken && a.MaxWait < 0 {
+			a.MaxWait = 0 // a moment
 		}
 	}
 	ahead, estimate, err := g.join(ctx, t, w, a)
@@ -184,7 +89,7 @@ func (g *gate) Acquire(ctx context.Context, a Ask) (Grant, error) {
 	case <-ctx.Done():
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		if t := g.now(); g.line.remove(&w.waiter) {
+		if t := g.now(); g.leave(w) {
 			g.serve(t)
 		} else if w.err == nil {
 			g.fail(t, w, false) // let through in the same moment: pass it on
@@ -199,17 +104,14 @@ func (g *gate) Acquire(ctx context.Context, a Ask) (Grant, error) {
 
 // join puts w into the line unless its turn would come too late.
 func (g *gate) join(ctx context.Context, t time.Duration, w *grant, a Ask) (ahead int, estimate time.Duration, err error) {
-	ask := g.line.sum
-	if g.line.head != nil && w.place < g.line.head.place {
-		ask = cost{}
-	}
+	ahead, ask := g.line.before(w.place)
 	ask.Add(w.cost)
 	turn, limit := g.turn(t, ask)
 	if a.MaxWait != 0 {
-		w.until, w.due = t+max(a.MaxWait, 0), PastMaxWait
+		w.until, w.due = after(t, max(a.MaxWait, 0)), PastMaxWait
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		if until := t + time.Until(deadline); until < w.until {
+		if until := after(t, time.Until(deadline)); until < w.until {
 			w.until, w.due = until, PastDeadline
 		}
 	}
@@ -225,8 +127,13 @@ func (g *gate) join(ctx context.Context, t time.Duration, w *grant, a Ask) (ahea
 		e.Reason = PastMaxQueue
 	default:
 		w.ready = make(chan struct{})
-		ahead = g.line.n
 		g.line.insert(&w.waiter)
+		if w.until != never {
+			g.hurried++
+		}
+		if w.due == PastMaxWait {
+			g.soonest = min(g.soonest, w.until)
+		}
 		g.serve(t)
 		return ahead, turn - t, nil
 	}
@@ -237,7 +144,9 @@ func (g *gate) join(ctx context.Context, t time.Duration, w *grant, a Ask) (ahea
 func (g *gate) now() time.Duration {
 	t := now()
 	for g.first != nil && g.first.sent+flight <= t {
-		g.arrive(g.first.sent+flight, g.first)
+		w := g.first
+		g.arrive(w.sent+flight, w)
+		w.deemed = !w.closed
 	}
 	return t
 }
@@ -247,7 +156,7 @@ func (g *gate) now() time.Duration {
 func (g *gate) ready(t time.Duration, c cost) time.Duration {
 	at := max(t, g.pause.until)
 	if !g.pause.open() {
-		at = never
+		at = max(at, g.pause.last+flight)
 	}
 	for i := range g.pools {
 		if n := g.pools[i].share(c); n > 0 {
@@ -283,21 +192,24 @@ func (g *gate) turn(t time.Duration, c cost) (time.Duration, Limit) {
 func (g *gate) serve(t time.Duration) {
 	for g.line.head != nil {
 		w := g.line.head.grant
-		at := g.ready(t, w.cost)
-		if at > t {
-			if w.due == PastMaxWait {
-				if w.until <= t {
-					g.reject(t, w, w.cost)
-					continue
-				}
-				at = min(at, w.until)
-			}
-			g.line.wake(t, at)
-			return
+		at, _ := g.try(t, w)
+		if at <= t {
+			g.leave(w)
+			close(w.ready)
 		}
-		g.line.remove(&w.waiter)
-		g.admit(t, w)
-		close(w.ready)
+		if g.late {
+			g.late = false
+			g.delayed(t)
+		}
+		if at <= t || !w.in {
+			continue
+		}
+		if g.soonest <= t {
+			g.overdue(t)
+			continue
+		}
+		g.line.wake(t, min(at, g.soonest))
+		return
 	}
 	g.line.rest()
 	g.pause.idle(t)
@@ -311,19 +223,6 @@ func (g *gate) ring() {
 	g.serve(g.now())
 }
 
-// admit takes the tokens of w.
-func (g *gate) admit(t time.Duration, w *grant) {
-	w.let, w.pools = t, len(g.pools)
-	g.inFlight++
-	for i := range g.pools {
-		p := &g.pools[i]
-		if n := p.share(w.cost); n > 0 {
-			p.take(t, n)
-		}
-	}
-	w.slow = g.pause.admit()
-}
-
 // reject turns w away: its turn, after ask has been let through, comes too late.
 func (g *gate) reject(t time.Duration, w *grant, ask cost) {
 	turn, limit := g.turn(t, ask)
@@ -331,11 +230,57 @@ func (g *gate) reject(t time.Duration, w *grant, ask cost) {
 	if limit.Per >= day {
 		w.err.(*LimitError).Reason = DailySpent
 	}
-	g.line.remove(&w.waiter)
+	g.leave(w)
 	close(w.ready)
 }
 
-// delayed turns away those in line whose turn will now come too late.
+// leave takes w out of the line and reports whether it was in.
+func (g *gate) leave(w *grant) bool {
+	if !g.line.remove(&w.waiter) {
+		return false
+	}
+	if w.until != never {
+		g.hurried--
+	}
+	return true
+}
+
+// overdue turns away those who have waited for longer than MaxWait.
+func (g *gate) overdue(t time.Duration) {
+	g.soonest = never
+	var ask cost
+	for w := g.line.head; w != nil; {
+		next := w.next
+		ask.Add(w.cost)
+		switch {
+		case w.grant.due != PastMaxWait:
+		case w.until > t:
+			g.soonest = min(g.soonest, w.until)
+		default:
+			g.reject(t, w.grant, ask)
+			ask.Sub(w.cost)
+		}
+		w = next
+	}
+}
+
+// putOff turns away those in line whose turn will come too late by now. Of many
+// refusals of one moment, each of which puts it off a little, it heeds few: to
+// walk the line takes its time.
+func (g *gate) putOff(t time.Duration) {
+	until := g.pause.until
+	for i := range g.pools {
+		if p := &g.pools[i]; p.limit.Per < day {
+			until = max(until, p.dry)
+		}
+	}
+	if g.hurried > 0 && until-g.drained > (until-t)/64 {
+		g.drained = until
+		g.delayed(t)
+	}
+}
+
+// delayed turns away those in line whose turn will come too late by now.
 func (g *gate) delayed(t time.Duration) {
 	var ahead cost
 	for w := g.line.head; w != nil; {
@@ -348,171 +293,6 @@ func (g *gate) delayed(t time.Duration) {
 			ahead = ask
 		}
 		w = next
-	}
-}
-
-// arrive counts the tokens of w as spent at the given time.
-func (g *gate) arrive(at time.Duration, w *grant) {
-	if w.state >= arrived {
-		return
-	}
-	g.unlink(w)
-	w.state, w.spent = arrived, at
-	for i := range g.pools[:w.pools] {
-		if n := g.pools[i].share(w.cost); n > 0 {
-			g.pools[i].spend(at, n)
-		}
-	}
-	g.land(w)
-}
-
-// land ends the part of w in the slow start.
-func (g *gate) land(w *grant) {
-	if w.slow {
-		w.slow = false
-		g.pause.land()
-	}
-}
-
-// unlink takes w from those on their way.
-func (g *gate) unlink(w *grant) {
-	if w.state != onTheWay {
-		return
-	}
-	if w.before == nil {
-		g.first = w.after
-	} else {
-		w.before.after = w.after
-	}
-	if w.after == nil {
-		g.last = w.before
-	} else {
-		w.after.before = w.before
-	}
-	w.before, w.after, w.state = nil, nil, held
-}
-
-func (w *grant) Sent() {
-	g := w.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	t := g.now()
-	if w.state >= arrived {
-		return
-	}
-	g.unlink(w)
-	w.state, w.sent = onTheWay, t
-	w.before, g.last = g.last, w
-	if w.before == nil {
-		g.first = w
-	} else {
-		w.before.after = w
-	}
-	g.serve(t)
-}
-
-func (w *grant) Unsent() {
-	g := w.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.now()
-	g.unlink(w)
-}
-
-func (w *grant) Answered(status int, date time.Time) {
-	g := w.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	t := g.now()
-	if !date.IsZero() {
-		g.clock.observe(w.let, t, date)
-	}
-	g.arrive(t, w)
-	if !refusing(status) {
-		g.pause.accepted(w.let)
-	}
-	g.serve(t)
-}
-
-func (w *grant) Failed(reached bool) {
-	g := w.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.fail(g.now(), w, reached)
-}
-
-// fail ends a grant that gets no response.
-func (g *gate) fail(t time.Duration, w *grant, reached bool) {
-	if reached {
-		g.arrive(t, w)
-	} else if w.state < arrived {
-		g.unlink(w)
-		w.state = over
-		for i := range g.pools[:w.pools] {
-			if n := g.pools[i].share(w.cost); n > 0 {
-				g.pools[i].put(n)
-			}
-		}
-		g.land(w)
-	}
-	g.close(w)
-	g.serve(t)
-}
-
-func (w *grant) Settle(c provider.Cost) {
-	g := w.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	t := g.now()
-	if w.final || w.state != arrived {
-		return
-	}
-	w.final = true
-	for i := range g.pools[:w.pools] {
-		p := &g.pools[i]
-		if n := c[p.limit.Unit]; n >= 0 && p.limit.Per > 0 {
-			if more := n - p.share(w.cost); more != 0 {
-				p.settle(t, w.spent, more)
-			}
-		}
-	}
-	if g.gauge.learn(w.asked, w.fixed, c) {
-		g.correct()
-	}
-	g.serve(t)
-}
-
-// correct estimates the cost of all in line again.
-func (g *gate) correct() {
-	g.line.sum = cost{}
-	for w := g.line.head; w != nil; w = w.next {
-		w.cost = g.gauge.correct(w.grant.asked, w.grant.fixed)
-		g.line.sum.Add(w.cost)
-	}
-}
-
-func (w *grant) Done() {
-	g := w.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.close(w)
-	g.serve(g.now())
-}
-
-// close ends a request, and gives back the tokens that it held all the while.
-func (g *gate) close(w *grant) {
-	if w.closed {
-		return
-	}
-	w.closed = true
-	g.inFlight--
-	if w.state == over {
-		return
-	}
-	for i := range g.pools[:w.pools] {
-		if p := &g.pools[i]; p.limit.Per == 0 {
-			p.put(p.share(w.cost))
-		}
 	}
 }
 

@@ -69,7 +69,19 @@ func TestGateSpent(t *testing.T) {
 		}, 5*s + s/2 + perMinute},
 		{"refused", func(w *grant) { time.Sleep(s / 2); w.Answered(503, time.Time{}); w.Refused(503, provider.Refusal{}) }, s/2 + perMinute},
 		{"never sent", func(w *grant) { w.Unsent(); time.Sleep(5 * s); w.Failed(false); w.Failed(true) }, 5 * s},
-		{"broken off", func(w *grant) { time.Sleep(s / 2); w.Failed(true); w.Failed(false) }, s/2 + perMinute},
+		{"given up", func(w *grant) { time.Sleep(s / 2); w.Failed(true) }, 1*s + perMinute},
+		{"given up when it was not written", func(w *grant) { w.Unsent(); time.Sleep(s / 2); w.Failed(true) }, s/2 + 1*s + perMinute},
+		{"given up late", func(w *grant) { time.Sleep(20 * s); w.Failed(true); w.Failed(false) }, 1*s + perMinute},
+		{"something else was written before", func(w *grant) {
+			w.Unsent()
+			w.Sent()
+			time.Sleep(5 * s)
+			w.Unsent()
+			w.Sent()
+			time.Sleep(20 * s)
+			w.Answered(200, time.Time{})
+			w.Sent()
+		}, 6*s + perMinute},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

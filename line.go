@@ -36,7 +36,7 @@ type waiter struct {
 // back at the front, so the way there is short from either side.
 func (l *line) insert(w *waiter) {
 	after := l.tail
-	if l.head != nil && w.place < l.head.place+(l.tail.place-l.head.place)/2 {
+	if l.head != nil && l.early(w.place) {
 		after = nil
 		for next := l.head; next != nil && next.place <= w.place; next = next.next {
 			after = next
@@ -60,6 +60,28 @@ func (l *line) insert(w *waiter) {
 	w.in = true
 	l.n++
 	l.sum.Add(w.cost)
+}
+
+// before returns how many are in line before a place, and what they wait for.
+func (l *line) before(place uint64) (n int, sum cost) {
+	if l.head == nil || l.early(place) {
+		for w := l.head; w != nil && w.place <= place; w = w.next {
+			n++
+			sum.Add(w.cost)
+		}
+		return n, sum
+	}
+	n, sum = l.n, l.sum
+	for w := l.tail; w != nil && w.place > place; w = w.prev {
+		n--
+		sum.Sub(w.cost)
+	}
+	return n, sum
+}
+
+// early reports whether a place is in the first half of the line.
+func (l *line) early(place uint64) bool {
+	return place < l.head.place+(l.tail.place-l.head.place)/2
 }
 
 // remove takes w out of the line and reports whether it was in.

@@ -19,7 +19,8 @@ type pause struct {
 	since  time.Duration // when it was shut: later refusals of earlier requests are the same one
 	length time.Duration // of the last pause without a hint; 0: the last request was accepted
 	width  int           // how many may be in flight; 0: any number
-	flying int           // how many are
+	flying int           // how many are, each for a flight at most
+	last   time.Duration // when the last of them was let through
 }
 
 const (
@@ -35,11 +36,12 @@ const (
 func (p *pause) open() bool { return p.width == 0 || p.flying < p.width }
 
 // admit counts one in flight, if it has to be counted.
-func (p *pause) admit() bool {
+func (p *pause) admit(t time.Duration) bool {
 	if p.width == 0 {
 		return false
 	}
 	p.flying++
+	p.last = t
 	return true
 }
 
@@ -103,24 +105,23 @@ func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 			return nil // that request alone backs off
 		}
 		g.pause.until = max(g.pause.until, t+r.Wait)
-	case r.Hinted && g.limited():
-		learned = g.drain(t, t+r.Wait, r.Limits)
 	default:
-		g.pause.shut(t, w.let, r)
+		held := false
+		if r.Hinted {
+			learned, held = g.drain(t, t+r.Wait, w.cost, r.Limits)
+		}
+		if !held {
+			g.pause.shut(t, w.let, r)
+		}
 	}
-	g.delayed(t)
+	g.putOff(t)
 	g.serve(t)
 	return learned
 }
 
-// limited reports whether a limit is known that explains a refusal: one of less
-// than a day.
-func (g *gate) limited() bool {
-	return slices.ContainsFunc(g.pools, func(p pool) bool { return p.limit.Per < day })
-}
-
-// drain empties the pools that a refusal names, or all but those of a day.
-func (g *gate) drain(t, until time.Duration, named []provider.Violation) (learned []Change) {
+// drain empties the pools that a refusal names, or all but those of a day, and
+// reports whether that holds up a request of cost c.
+func (g *gate) drain(t, until time.Duration, c cost, named []provider.Violation) (learned []Change, held bool) {
 	found := slices.ContainsFunc(g.pools, func(p pool) bool { return p.named(named) })
 	for i := range g.pools {
 		p := &g.pools[i]
@@ -134,8 +135,9 @@ func (g *gate) drain(t, until time.Duration, named []provider.Violation) (learne
 			}
 		}
 		p.drain(until, anew)
+		held = held || p.share(c) > 0
 	}
-	return learned
+	return learned, held
 }
 
 // drainDay empties the pools of a day that a refusal names: until the day ends,
@@ -158,6 +160,7 @@ func (g *gate) drainDay(t time.Duration, r provider.Refusal) (learned []Change) 
 		}
 		if p := &g.pools[i]; p.limit.Refill == Calendar || !r.Hinted {
 			p.drain(g.clock.back(t, t, day), true)
+			g.exhaust(t, p)
 		} else {
 			p.drain(t+min(r.Wait, day), false)
 		}

@@ -28,8 +28,9 @@ type rule interface {
 type pool struct {
 	limit Limit
 	rule  rule
-	dry   time.Duration // drained until then
-	ramp  *steady       // after a drain: fills from empty for one Per; nil: everything was back at once
+	dry   time.Duration   // drained until then
+	known map[int64]int64 // of what is written down of it, by when that is back: what is counted here
+	ramp  *steady         // after a drain: fills from empty for one Per; nil: everything was back at once
 }
 
 // newPool returns a full pool, whose Calendar is kept by c. The clocks of server and client may drift apart
@@ -95,9 +96,21 @@ func (p *pool) take(now time.Duration, n int64) {
 	}
 }
 
-func (p *pool) spend(at time.Duration, n int64)       { p.rule.spend(at, n) }
-func (p *pool) put(n int64)                           { p.rule.put(n) }
-func (p *pool) settle(now, at time.Duration, n int64) { p.rule.settle(now, at, n) }
+func (p *pool) spend(at time.Duration, n int64) { p.rule.spend(at, n) }
+
+func (p *pool) put(n int64) {
+	p.rule.put(n)
+	if p.ramp != nil {
+		p.ramp.settle(p.dry, never, -n)
+	}
+}
+
+func (p *pool) settle(now, at time.Duration, n int64) {
+	p.rule.settle(now, at, n)
+	if p.ramp != nil && n < 0 {
+		p.ramp.settle(p.dry, never, n)
+	}
+}
 
 // drain empties the pool until the given time; of two drains the later wins.
 // If that is when the server's own count starts anew, everything is back then,

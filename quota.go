@@ -12,8 +12,9 @@ import (
 // Quotas holds the quota of each key: for model APIs the model's name as it is
 // requested ("gemini-2.5-flash"), for any other API the host ("api.example.com").
 // The entry "*" is a template for every key without an entry of its own; each
-// such key has buckets of its own. A key with neither is not limited until the
-// server refuses it.
+// such key has buckets of its own. It leaves out calls that draw on no model's
+// quota, such as listings, files and countTokens. A key with neither is not
+// limited until the server refuses it.
 type Quotas map[string]Quota
 
 // of returns the quota of key. Calls aside from a model's own quota (listings,
@@ -119,6 +120,8 @@ func (l Limit) String() string {
 // check reports what is wrong with a limit.
 func (l Limit) check() error {
 	switch {
+	case int(l.Unit) >= len(cost{}):
+		return fmt.Errorf("tollgate: limit of %d %v: unknown Unit", l.N, l.Unit)
 	case l.N < 0:
 		return fmt.Errorf("tollgate: limit of %d %s: N is negative", l.N, l.Unit)
 	case l.Per < 0:
@@ -139,6 +142,14 @@ func (l Limit) burst() int64 {
 	return l.N
 }
 
+// most is the largest number that a bucket gives at once.
+func (l Limit) most() int64 {
+	if l.Refill == Steady {
+		return l.burst()
+	}
+	return l.N
+}
+
 // gap is the time in which one token comes back, rounded up to whole
 // nanoseconds: the error is on the safe side.
 func (l Limit) gap() time.Duration {
@@ -146,4 +157,13 @@ func (l Limit) gap() time.Duration {
 		return never
 	}
 	return time.Duration(math.Ceil(float64(l.Per) / float64(l.N)))
+}
+
+// GeminiFree holds the limits of the Gemini API's free tier as they stood in
+// the summer of 2025 (https://ai.google.dev/gemini-api/docs/rate-limits). Google
+// has changed them since, and will again: the limits of your own project are at
+// https://aistudio.google.com/usage.
+var GeminiFree = Quotas{
+	"gemini-2.5-pro":   {RPM(2), TPM(125_000), RPD(50)},
+	"gemini-2.5-flash": {RPM(10), TPM(250_000), RPD(250)},
 }

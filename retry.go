@@ -50,6 +50,10 @@ const (
 
 // RoundTrip implements http.RoundTripper.
 func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil {
+		closeBody(req)
+		return nil, errNoURL
+	}
 	t := &try{base: r.base(), req: req}
 	ctx := context.WithValue(req.Context(), tryKey{}, t)
 	_, err := r.engine(t).Do(&retryablehttp.Request{Request: token.WithContext(ctx)})
@@ -103,23 +107,24 @@ type try struct {
 // A note goes with a request through its attempts. The Transport that it passes
 // fills it in.
 type note struct {
-	place   uint64         // in line; 0: none yet
-	call    *provider.Call // as its body says, once that was read
-	waited  time.Duration  // in line, at all attempts
-	seen    bool           // a Transport has seen this attempt
-	reached bool           // it may have reached the server
-	heeded  bool           // its refusal has closed the gate
-	final   bool           // its result is not to be improved
+	place   uint64        // in line; 0: none yet
+	call    provider.Call // as its body says, once that was read
+	read    bool
+	waited  time.Duration // in line, at all attempts
+	seen    bool          // a Transport has seen this attempt
+	reached bool          // it may have reached the server
+	heeded  bool          // its refusal has closed the gate
+	final   bool          // its result is not to be improved
 }
 
 type tryKey struct{}
 
-// noteOf returns the note that came with a request, or a new one.
+// noteOf returns the note that came with a request, if any.
 func noteOf(ctx context.Context) *note {
 	if t, ok := ctx.Value(tryKey{}).(*try); ok {
 		return &t.note
 	}
-	return new(note)
+	return nil
 }
 
 // RoundTrip makes one attempt. The response is a token for the real one, with
@@ -127,7 +132,7 @@ func noteOf(ctx context.Context) *note {
 func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
 	req := t.req.WithContext(token.Context())
 	t.resp, t.err, t.wait = nil, nil, 0
-	t.note = note{place: t.note.place, call: t.note.call, waited: t.note.waited}
+	t.note = note{place: t.note.place, call: t.note.call, read: t.note.read, waited: t.note.waited}
 	if t.n++; t.n > 1 && req.GetBody != nil {
 		if req.Body, t.err = req.GetBody(); t.err != nil {
 			t.note.final = true
@@ -135,9 +140,16 @@ func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
 		}
 	}
 	t.resp, t.err = t.base.RoundTrip(req)
+	if t.err == nil && t.resp == nil {
+		t.note.final = true
+		t.err = errNothing
+	}
 	if t.err != nil {
 		t.resp = nil
 		return nil, t.err
+	}
+	if t.resp.Body == nil {
+		t.resp.Body = http.NoBody
 	}
 	t.resp.Request = t.req
 	return &http.Response{StatusCode: http.StatusOK, Body: t.resp.Body}, nil
@@ -149,8 +161,11 @@ func (t *try) again(ctx context.Context, _ *http.Response, err error) (bool, err
 	if ctx.Err() != nil || t.note.final || t.req.Body != nil && t.req.Body != http.NoBody && t.req.GetBody == nil {
 		return false, nil
 	}
-	api := provider.For(t.req)
-	undone := !api.Call(t.req).Once || t.note.seen && !t.note.reached
+	api, call := provider.For(t.req), t.note.call
+	if !t.note.read {
+		call = api.Call(t.req)
+	}
+	undone := !call.Once || t.note.seen && !t.note.reached
 	if t.err != nil {
 		curable, _ := retryablehttp.DefaultRetryPolicy(ctx, nil, err)
 		return curable && undone && !errors.Is(t.err, ErrLimited) && !isContext(t.err), nil
@@ -159,6 +174,8 @@ func (t *try) again(ctx context.Context, _ *http.Response, err error) (bool, err
 		return false, nil
 	}
 	switch code := t.resp.StatusCode; {
+	case code != http.StatusTooManyRequests && !undone:
+		return false, nil
 	case refusing(code):
 		if t.note.seen {
 			return true, nil
@@ -166,10 +183,8 @@ func (t *try) again(ctx context.Context, _ *http.Response, err error) (bool, err
 		refusal := readRefusal(api, t.resp)
 		t.wait = min(refusal.Wait, maxHint)
 		return !refusal.Never && !refusal.Daily(), nil
-	case code == http.StatusRequestTimeout:
-		return true, nil
 	default:
-		return code >= 500 && code != http.StatusNotImplemented && undone, nil
+		return code == http.StatusRequestTimeout || code >= 500 && code != http.StatusNotImplemented, nil
 	}
 }
 

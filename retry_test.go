@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"example.com/tollgate"
+	"example.com/tollgate/provider"
 	"example.com/tollgate/quotatest"
 )
 
@@ -95,7 +96,8 @@ func TestRetry(t *testing.T) {
 		{"dial timeout", flash, 0, []any{os.ErrDeadlineExceeded, 200}, 2},
 		{"bad certificate", flash, 0, []any{&tls.CertificateVerificationError{Err: errors.New("bad")}}, 1},
 		{"limit error", flash, 0, []any{&tollgate.LimitError{}}, 1},
-		{"upload, refused", upload, 0, []any{429, 503, 200}, 3},
+		{"upload, refused", upload, 0, []any{429, 429, 200}, 3},
+		{"upload, unavailable", upload, 0, []any{503}, 1},
 		{"upload, perhaps done", upload, 0, []any{500}, 1},
 		{"upload, connection lost", upload, 0, []any{reset}, 1},
 		{"batch, connection lost", batch, 0, []any{reset}, 1},
@@ -372,4 +374,73 @@ func TestRetryZero(t *testing.T) {
 		t.Errorf("%v, %v", resp, err)
 	}
 	rt.CloseIdleConnections()
+}
+
+// Whatever a base does, a Retry does not panic.
+func TestRetryBadBase(t *testing.T) {
+	bases := map[string]http.RoundTripper{
+		"nothing":           roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, nil }),
+		"429 without body":  roundTripFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 429}, nil }),
+		"success, no body":  roundTripFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil }),
+		"nothing, and more": &tollgate.Transport{Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, nil })},
+	}
+	for name, base := range bases {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://a/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := (&tollgate.Retry{Base: base, Max: -1}).RoundTrip(req)
+		switch {
+		case (resp == nil) == (err == nil):
+			t.Errorf("%s: %v, %v", name, resp, err)
+		case resp != nil && resp.Body == nil:
+			t.Errorf("%s: nil body", name)
+		}
+	}
+	if _, err := (&tollgate.Retry{}).RoundTrip(&http.Request{}); err == nil {
+		t.Error("no error without a URL")
+	}
+	tr := &tollgate.Transport{Base: bases["success, no body"], Quotas: tollgate.Quotas{"*": {{Unit: 7, N: 1, Per: time.Second}}}}
+	req, _ := newRequest(t.Context(), t, flash)
+	if _, err := tr.RoundTrip(req); err == nil || !strings.Contains(err.Error(), "Unit") {
+		t.Errorf("unknown unit: %v", err)
+	}
+}
+
+// once is an API whose calls must not be made twice.
+type once struct{ provider.API }
+
+func (o once) Call(r *http.Request) provider.Call {
+	c := o.API.Call(r)
+	c.Once = true
+	return c
+}
+
+// What creates something is sent again only if the server has refused it, or has
+// never seen it.
+func TestRetryCreates(t *testing.T) {
+	for status, want := range map[int]int{0: 1, 408: 1, 429: 3, 500: 1, 503: 1, 529: 1} {
+		for name, api := range map[string]provider.API{"https://api.example.com/v1/batches": nil, "https://api.example.com/things": once{provider.HTTP}} {
+			synctest.Test(t, func(t *testing.T) {
+				n := 0
+				rt := &tollgate.Retry{Max: 2, Base: &tollgate.Transport{API: api, Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+					n++
+					if status == 0 {
+						return nil, errors.New("connection reset")
+					}
+					return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody}, nil
+				})}}
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, name, strings.NewReader("{}"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if resp, err := rt.RoundTrip(req); err == nil {
+					resp.Body.Close()
+				}
+				if n != want {
+					t.Errorf("%s, status %d: sent %d times, want %d", name, status, n, want)
+				}
+			})
+		}
+	}
 }

@@ -83,6 +83,14 @@ func (s *steady) settle(now, _ time.Duration, n int64) {
 	s.reached = max(s.reached-s.span(-n), now)
 }
 
+// after returns the time d after t, at most never.
+func after(t, d time.Duration) time.Duration {
+	if d > never-t {
+		return never
+	}
+	return t + d
+}
+
 // later returns the time d after t, at most half of never: any span may still
 // be taken from it or added to it.
 func later(t, d time.Duration) time.Duration {

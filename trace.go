@@ -24,6 +24,9 @@ type Trace struct {
 	Learned func(*http.Request, LearnInfo)
 	// Rejected is called when a request is not sent because of a limit.
 	Rejected func(*http.Request, *LimitError)
+	// StateError is called when Transport.StateFile cannot be read or written,
+	// once for each trouble in turn. nil: slog.Default is told.
+	StateError func(error)
 }
 
 // WaitInfo is what Trace.Waiting tells.
@@ -76,6 +79,14 @@ func (t *Trace) rejected(r *http.Request, e *LimitError) {
 	}
 }
 
+func (t *Trace) stateError(err error) {
+	if t != nil && t.StateError != nil {
+		t.StateError(err)
+		return
+	}
+	slog.Warn(err.Error())
+}
+
 // LogTrace returns a Trace that logs to l: refusals and rejections as warnings,
 // limits that are news as information, all else at the debug level.
 func LogTrace(l *slog.Logger) *Trace {
@@ -98,6 +109,7 @@ func LogTrace(l *slog.Logger) *Trace {
 		Learned: func(r *http.Request, i LearnInfo) {
 			log(r, slog.LevelInfo, "limit is another than it was thought to be", i.Key, slog.String("from", i.From.String()), slog.String("to", i.To.String()), slog.String("refill", i.To.Refill.String()))
 		},
+		StateError: func(err error) { l.Warn(err.Error()) },
 		Rejected: func(r *http.Request, e *LimitError) {
 			log(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), slog.Duration("retry_after", e.RetryAfter))
 		},

@@ -71,6 +71,14 @@ type Transport struct {
 	// Limiter makes the limiter of each key. nil: [NewGate], in memory.
 	Limiter func(key string, q Quota) Limiter
 
+	// StateFile is the path of a file where what was spent of limits of a day
+	// is kept, so that it survives a restart; several processes of a machine
+	// may use one at once. Its folder has to exist, and gets two empty lock
+	// files beside it. It is written in the background, within milliseconds of
+	// sending a request. A file that is not understood is replaced; see
+	// Trace.StateError. Not for a Limiter of your own. Empty: none.
+	StateFile string
+
 	// Trace has functions to call on the way. nil: none.
 	Trace *Trace
 
@@ -101,11 +109,9 @@ func (e *entry) count(u Unit) {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		closeBody(req)
-		return nil, errors.New("tollgate: nil Request.URL")
+		return nil, errNoURL
 	}
-	n := noteOf(req.Context())
-	n.seen = true
-	p, err := t.plan(req, n)
+	p, err := t.plan(req)
 	if err == nil {
 		err = t.acquire(p)
 	}
@@ -113,7 +119,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.send(p)
 	}
 	closeBody(req)
-	n.final = true
+	p.note.final = true
 	var limit *LimitError
 	if !errors.As(err, &limit) {
 		return nil, err
@@ -221,7 +227,11 @@ func (t *Transport) gate(host string, call provider.Call) (*entry, error) {
 	if t.Limiter != nil {
 		e.Limiter = t.Limiter(call.Key, q)
 	} else {
-		e.Limiter = NewGate(call.Key, q)
+		g := newGate(call.Key, q)
+		if t.StateFile != "" {
+			g.ledger = ledger{openState(t.StateFile, t.Trace.stateError), host + " " + call.Key}
+		}
+		e.Limiter = g
 	}
 	for _, l := range q {
 		e.count(l.Unit)

@@ -128,21 +128,27 @@ func (w *window) spend(at time.Duration, n int64) {
 func (w *window) settle(now, at time.Duration, n int64) {
 	w.expire(now)
 	list := w.spent[w.first:]
-	i := len(list) - 1
-	if at != never {
-		if w.back(now, at) <= now || i < 0 {
-			return // back already
+	if at == never {
+		for i := len(list) - 1; i >= 0 && n < 0; i-- {
+			k := min(-n, list[i].n)
+			list[i].n -= k
+			w.live -= k
+			n += k
+			if list[i].n == 0 {
+				w.spent = w.spent[:len(w.spent)-1]
+			}
 		}
-		i = sort.Search(i, func(i int) bool { return list[i].at >= at })
-		n = max(n, -list[i].n)
-		list[i].n += n
-		w.live += n
 		return
 	}
-	for ; i >= 0 && n < 0; i-- {
-		k := min(-n, list[i].n)
-		list[i].n -= k
-		w.live -= k
-		n += k
+	if w.back(now, at) <= now {
+		return
 	}
+	i := sort.Search(len(list), func(i int) bool { return list[i].at >= at })
+	if i == len(list) {
+		w.spent = append(w.spent, spent{at: at})
+		list = w.spent[w.first:]
+	}
+	n = max(n, -list[i].n)
+	list[i].n += n
+	w.live += n
 }

@@ -54,6 +54,7 @@ var geminiUsage = []Usage{
 	{"promptTokenCount", Tokens},
 	{"candidatesTokenCount", OutputTokens},
 	{"thoughtsTokenCount", OutputTokens},
+	{"prompt_tokens", Tokens}, // where it poses as OpenAI
 }
 
 func (gemini) Call(r *http.Request) Call {
@@ -61,13 +62,13 @@ func (gemini) Call(r *http.Request) Call {
 	c := Call{Key: name, Cost: Cost{Requests: 1}, Usage: geminiUsage, Once: creates(r), Refill: Calendar, Zone: pacific()}
 	switch method {
 	case "generateContent", "streamGenerateContent", "embedContent",
-		"predict", "rawPredict", "streamRawPredict", "generateMessage", "generateText", "embedText":
+		"predict", "rawPredict", "predictLongRunning", "streamRawPredict", "generateMessage", "generateText", "embedText":
 	case "batchEmbedContents":
 		c.Open = true // counts every text as a request
 	case "":
 		// Files, caches, operations, listings: limits of their own, or none.
-		c.Key, c.Aside = r.URL.Host, true
-		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/interactions") {
+		c.Key, c.Aside = Host(r), true
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/interactions") || model(r) {
 			c.Aside, c.Open = false, true // names its model in the body
 		}
 	default:

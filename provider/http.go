@@ -18,7 +18,7 @@ type plain struct{}
 func (plain) Name() string { return "http" }
 
 func (plain) Call(r *http.Request) Call {
-	return Call{Key: r.URL.Host, Cost: Cost{Requests: 1}, Once: creates(r)}
+	return Call{Key: Host(r), Cost: Cost{Requests: 1}, Once: creates(r)}
 }
 
 func (plain) Read(*Call, io.Reader, bool) {}
@@ -26,6 +26,19 @@ func (plain) Read(*Call, io.Reader, bool) {}
 func (plain) Refusal(r *http.Response, _ []byte) Refusal {
 	wait, ok := retryAfter(r)
 	return Refusal{Wait: wait, Hinted: ok}
+}
+
+// Host returns the host of a request as quotas have it: in lower case, and
+// without the port that its scheme has anyway.
+func Host(r *http.Request) string {
+	host := strings.ToLower(r.URL.Host)
+	switch r.URL.Scheme {
+	case "http":
+		return strings.TrimSuffix(host, ":80")
+	case "https":
+		return strings.TrimSuffix(host, ":443")
+	}
+	return host
 }
 
 // creates reports whether a call makes something that a second one would make

@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"math"
+	"strings"
 )
 
 // A Usage is a field of a response's JSON that says what a call has cost. The
@@ -20,8 +21,10 @@ type Meter struct {
 	tail   []byte
 }
 
-// maxField is the longest field with its value and the space between.
-const maxField = 128
+const (
+	maxField = 128 // bytes of a field with its value and the space between
+	maxSpace = 32  // bytes of such space before and after the colon, each
+)
 
 // NewMeter returns a meter that looks for up to four fields.
 func NewMeter(fields []Usage) *Meter {
@@ -81,7 +84,7 @@ func (m *Meter) scan(p []byte) (rest []byte) {
 // or less than 0 if there is none.
 func number64(p []byte) (n int, value int64) {
 	skip := func() {
-		for n < len(p) && (p[n] == ' ' || p[n] == '\t' || p[n] == '\r' || p[n] == '\n') {
+		for i := 0; i < maxSpace && n < len(p) && strings.IndexByte(" \t\r\n", p[n]) >= 0; i++ {
 			n++
 		}
 	}

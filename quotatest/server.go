@@ -44,7 +44,7 @@ type Server struct {
 
 	// Latency returns how long a request takes to get to the server or a
 	// response to get back; it is called once for each. Only RoundTrip heeds
-	// it. A request given up on its way there is not counted. If nil, they
+	// it. A request given up on its way there arrives all the same. If nil, they
 	// take no time.
 	Latency func() time.Duration
 

@@ -48,7 +48,15 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.travel(ctx); err != nil {
+	var latency time.Duration
+	if s.Latency != nil {
+		latency = s.Latency()
+	}
+	began := time.Now()
+	if err := sleep(ctx, latency); err != nil {
+		if left := latency - time.Since(began); left > 0 && left < latency { // it had left
+			time.AfterFunc(left, func() { s.serve(r, body) })
+		}
 		return nil, err
 	}
 	a, think := s.serve(r, body)
