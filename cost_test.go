@@ -130,7 +130,7 @@ func TestTransportCostBrokenOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go pw.Write([]byte(`[{"usageMetadata":{"promptTokenCount":60},"x":1},`))
+		go func() { _, _ = pw.Write([]byte(`[{"usageMetadata":{"promptTokenCount":60},"x":1},`)) }()
 		b := make([]byte, 100)
 		if n, err := resp.Body.Read(b); n != 49 || err != nil {
 			t.Fatalf("read %d, %v: an event was held back", n, err)
@@ -149,8 +149,10 @@ func TestTransportCostCompressed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var packed bytes.Buffer
 		w := gzip.NewWriter(&packed)
-		io.WriteString(w, `{"promptTokenCount":60}`)
-		w.Close()
+		_, err := io.WriteString(w, `{"promptTokenCount":60}`)
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
 		tr := &tollgate.Transport{
 			Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Encoding": {"gzip"}}, Body: io.NopCloser(bytes.NewReader(packed.Bytes())), Request: r}, nil

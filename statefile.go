@@ -26,6 +26,7 @@ type stateFile struct {
 	next *flock.Flock // whoever holds it gets lock next: else one could starve the other
 
 	mu     sync.Mutex
+	inTurn bool        // another process has or wants lock
 	queued bool        // we hold next
 	held   bool        // we hold lock, until what is new is written
 	yield  bool        // and are about to release it, since another process waits
@@ -90,10 +91,10 @@ func (s *stateFile) with(now time.Time, f func(spending) bool) bool {
 	return true
 }
 
-// acquire tries to lock the file, and to be the next one to do so. A file that
-// cannot be locked at all is used all the same.
+// acquire tries to lock the file: at once if nobody is known to wait for it,
+// else in turn. A file that cannot be locked at all is used all the same.
 func (s *stateFile) acquire() bool {
-	if !s.queued {
+	if s.inTurn && !s.queued {
 		ok, err := s.next.TryLock()
 		if err != nil {
 			s.complain(err)
@@ -109,24 +110,30 @@ func (s *stateFile) acquire() bool {
 	if err != nil {
 		s.complain(err)
 	} else if !ok {
+		s.inTurn = true
 		return false
 	}
-	s.queued = false
-	_ = s.next.Unlock()
+	s.inTurn = false
+	s.dequeue()
 	return true
+}
+
+// dequeue gives the place as the next one away.
+func (s *stateFile) dequeue() {
+	if s.queued {
+		s.queued = false
+		_ = s.next.Unlock()
+	}
 }
 
 // patience is how long a process may be the next one without asking again.
 const patience = 50 * time.Millisecond
 
-// leave gives the place as the next one away.
+// leave gives up waiting.
 func (s *stateFile) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.queued {
-		s.queued = false
-		_ = s.next.Unlock()
-	}
+	s.dequeue()
 }
 
 // complain warns of what is wrong, once.
@@ -216,6 +223,7 @@ func (s *stateFile) write() {
 			s.complain(err)
 		}
 		s.seen, s.yield = info, !alone
+		s.inTurn = s.inTurn || s.yield
 		s.mu.Unlock()
 	}
 }
@@ -233,8 +241,7 @@ func replace(path string, text []byte) (os.FileInfo, error) {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		os.Remove(f.Name())
-		return nil, err
+		return nil, errors.Join(err, os.Remove(f.Name()))
 	}
 	return os.Stat(path)
 }

@@ -5,6 +5,11 @@ go 1.25.0
 require example.com/tollgate v0.0.0
 
 require (
+	github.com/gofrs/flock v0.13.0 // indirect
+	golang.org/x/sys v0.46.0 // indirect
+)
+
+require (
 	github.com/bits-and-blooms/bitset v1.24.4 // indirect
 	github.com/failsafe-go/failsafe-go v0.9.7
 	github.com/influxdata/tdigest v0.0.1 // indirect

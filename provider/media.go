@@ -29,14 +29,14 @@ const (
 // media estimates what inline data of so many bytes costs, head being the
 // beginning of it in base64.
 func media(mime string, head []byte, size int64) int64 {
-	switch kind, _, _ := strings.Cut(mime, "/"); {
-	case kind == "image":
+	switch kind, _, _ := strings.Cut(mime, "/"); kind {
+	case "image":
 		return image64(head)
-	case kind == "audio":
+	case "audio":
 		return 1 + size*audioSecond/soundRate(head)
-	case kind == "video":
+	case "video":
 		return 1 + size*videoSecond/videoRate
-	case kind == "text":
+	case "text":
 		return 1 + size/3
 	}
 	return tile * (1 + size/pageSize)

@@ -51,7 +51,6 @@ type frame struct {
 	array bool
 	name  string // of the field that is being read
 	value bool   // what comes next is a field's value
-	items int64
 	mime  string // of an object with data
 	data  int64  // length of that data, in base64
 	head  []byte
