@@ -155,6 +155,25 @@ func TestServerTimeout(t *testing.T) {
 	})
 }
 
+// An ending calls end when a body has been read to its end, or is closed.
+type ending struct {
+	io.ReadCloser
+	end func()
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.ReadCloser.Read(p)
+	if err != nil {
+		e.end()
+	}
+	return n, err
+}
+
+func (e *ending) Close() error {
+	e.end()
+	return e.ReadCloser.Close()
+}
+
 // Four at once: a token is back when a body is closed, read or not.
 func TestConcurrency(t *testing.T) {
 	for _, read := range []bool{true, false} {
@@ -164,6 +183,9 @@ func TestConcurrency(t *testing.T) {
 				Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 					peak.Store(max(peak.Load(), now.Add(1)))
 					resp, err := slow(0, time.Second)(r)
+					if err == nil {
+						resp.Body = &ending{ReadCloser: resp.Body, end: sync.OnceFunc(func() { now.Add(-1) })}
+					}
 					return resp, err
 				}),
 				Quotas: tollgate.Quotas{"*": {tollgate.Concurrency(4)}},
@@ -183,7 +205,6 @@ func TestConcurrency(t *testing.T) {
 					} else {
 						time.Sleep(time.Second)
 					}
-					now.Add(-1)
 					if err := errors.Join(err, resp.Body.Close()); err != nil {
 						t.Error(err)
 					}
