@@ -13,9 +13,11 @@ lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff && go vet ./... && go run $(LINT) run ./...); done
 
-# The figures that the README claims, measured side by side.
+# The figures that the README claims, measured side by side, and what it costs to
+# estimate a prompt and to read a response.
 bench:
 	cd bench && go test -count=1 -run TestSchedules -v -bench . .
+	go test -run '^$$' -bench . ./provider
 
 # Every parser of what a server sends, for FUZZTIME each.
 fuzz:
