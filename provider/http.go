@@ -45,11 +45,11 @@ func Host(r *http.Request) string {
 // again: uploads, files, batches, caches, fine-tuning jobs and tuned models, at
 // every API that has them under these names.
 func creates(r *http.Request) bool {
-	if r.Method != http.MethodPost && r.Method != http.MethodPatch ||
-		r.Header.Get("Idempotency-Key") != "" || r.Header.Get("X-Idempotency-Key") != "" {
-		return false
-	}
-	path := r.URL.Path
+	return (r.Method == http.MethodPost || r.Method == http.MethodPatch) && creating(r.URL.Path) &&
+		r.Header.Get("Idempotency-Key") == "" && r.Header.Get("X-Idempotency-Key") == ""
+}
+
+func creating(path string) bool {
 	switch last := path[strings.LastIndexByte(path, '/')+1:]; last {
 	case "files", "batches", "cachedContents", "tunedModels", "tuningJobs", "jobs", "uploads", "batchPredictionJobs":
 		return true
