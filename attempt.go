@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.com/tollgate/provider"
@@ -35,7 +36,7 @@ func (t *Transport) send(p *plan) (*http.Response, error) {
 		return nil, errNothing
 	}
 	n.reached = true
-	grant.Answered(resp.StatusCode, date(resp))
+	t.learned(p, grant.Answered(resp.StatusCode, date(resp), p.api.Levels(resp)))
 	resp.Request = p.req
 	if resp.Body == nil {
 		resp.Body = http.NoBody
@@ -53,6 +54,9 @@ func (t *Transport) send(p *plan) (*http.Response, error) {
 	if len(p.call.Usage) > 0 && !p.call.Exact && !p.call.Aside && resp.Header.Get("Content-Encoding") == "" && p.entry.tokens.Load() {
 		b.meter = provider.NewMeter(p.call.Usage)
 	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		b.last = new(last)
+	}
 	resp.Body = b
 	return resp, nil
 }
@@ -62,11 +66,19 @@ func (t *Transport) refused(p *plan, resp *http.Response) {
 	r := readRefusal(p.api, resp)
 	p.note.heeded = resp.StatusCode == http.StatusTooManyRequests
 	p.note.final = r.Never || r.Daily()
-	for _, c := range p.grant.Refused(resp.StatusCode, r) {
+	t.learned(p, p.grant.Refused(resp.StatusCode, r))
+	for _, v := range r.Limits {
+		t.family(provider.Host(p.req), p.call, p.entry, v.Model)
+	}
+	t.Trace.refused(p.req, RefusalInfo{Key: p.call.Key, Status: resp.StatusCode, Refusal: r})
+}
+
+// learned tells of limits that are another than was thought.
+func (t *Transport) learned(p *plan, list []Change) {
+	for _, c := range list {
 		p.entry.count(c.To.Unit)
 		t.Trace.learned(p.req, LearnInfo{Key: p.call.Key, Change: c})
 	}
-	t.Trace.refused(p.req, RefusalInfo{Key: p.call.Key, Status: resp.StatusCode, Refusal: r})
 }
 
 // date returns what the server's clock stood at: not what it did when a cache

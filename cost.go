@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"example.com/tollgate/provider"
@@ -106,6 +107,22 @@ func (p *plan) read(tokens bool) error {
 	}{io.MultiReader(bytes.NewReader(head), rest), req.Body}
 	p.api.Read(&p.call, bytes.NewReader(head), tokens)
 	return nil
+}
+
+// failed heeds an error in the middle of a stream, whose status was 200. That
+// response cannot be had again; what it says holds for all others.
+func (p *plan) failed(event []byte) {
+	var status int
+	switch text := string(event); {
+	case strings.Contains(text, "overloaded"), strings.Contains(text, "UNAVAILABLE"):
+		status = http.StatusServiceUnavailable
+	case strings.Contains(text, "rate_limit"), strings.Contains(text, "RESOURCE_EXHAUSTED"), strings.Contains(text, "ThrottlingException"):
+		status = http.StatusTooManyRequests
+	default:
+		return
+	}
+	resp := &http.Response{StatusCode: status, Header: http.Header{}, Request: p.req}
+	p.grant.Refused(status, p.api.Refusal(resp, event))
 }
 
 // settle says what the request has cost, once the response has said so.

@@ -250,7 +250,7 @@ func TestTransportAuto(t *testing.T) {
 	}{
 		{flash, tollgate.RPM(1), tollgate.Calendar},
 		{flash, tollgate.RPD(1), tollgate.Calendar},
-		{flash, tollgate.RPS(1), tollgate.Auto}, // Window: no clock is that good
+		{flash, tollgate.RPS(1), tollgate.Window}, // no clock is that good
 		{flash, tollgate.Limit{N: 1, Per: time.Minute, Refill: tollgate.Steady}, tollgate.Steady},
 		{openai, tollgate.RPM(1), tollgate.Steady},
 		{claude, tollgate.RPM(1), tollgate.Steady},

@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,6 +24,9 @@ type gate struct {
 	soonest time.Duration // when the first may have waited for too long
 	drained time.Duration // until when all was drained when they were last told
 	daily   bool          // one of the limits is kept by days
+	past    *past         // while no limit of requests is known; nil: one is
+	coming  int64         // requests let through that are not at the server yet
+	sent    cost          // what all that were let through drew, from the beginning
 	// Grants that were sent and not answered, in the order of their sending.
 	// After a flight they count as arrived.
 	first, last *grant
@@ -42,6 +46,9 @@ func newGate(key string, q Quota) *gate {
 		}
 		g.add(l)
 	}
+	if !slices.ContainsFunc(q, func(l Limit) bool { return l.Unit == Requests && l.Per > 0 }) {
+		g.past = newPast()
+	}
 	g.line.tick = g.ring
 	return g
 }
@@ -55,7 +62,7 @@ func (g *gate) Acquire(ctx context.Context, a Ask) (Grant, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	w := &grant{gate: g, asked: a.Cost, fixed: a.Fixed, stays: a.MaxWait > 0, waiter: waiter{place: a.Place, until: never}}
+	w := &grant{gate: g, asked: a.Cost, fixed: a.Fixed, refill: a.Refill, stays: a.MaxWait > 0, waiter: waiter{place: a.Place, until: never}}
 	w.grant = w
 	g.mu.Lock()
 	if a.Zone != nil && g.clock.zone != a.Zone {
@@ -306,7 +313,7 @@ func (g *gate) Status() Status {
 	}
 	for i := range g.pools {
 		p := &g.pools[i]
-		l := LimitStatus{Limit: p.limit, Left: p.free(t)}
+		l := LimitStatus{Limit: p.limit, Learned: p.learned, Left: p.free(t)}
 		if at := p.ready(t, p.limit.N); at != never {
 			l.Full = wall.Add(at - t)
 		}

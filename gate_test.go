@@ -50,24 +50,28 @@ func TestGateSpent(t *testing.T) {
 		do   func(w *grant)
 		want time.Duration // until the token is back
 	}{
-		{"answered soon", func(w *grant) { time.Sleep(300 * time.Millisecond); w.Answered(200, time.Time{}) }, 300*time.Millisecond + perMinute},
-		{"answered late", func(w *grant) { time.Sleep(20 * s); w.Answered(200, time.Time{}) }, 1*s + perMinute},
+		{"answered soon", func(w *grant) { time.Sleep(300 * time.Millisecond); w.Answered(200, time.Time{}, nil) }, 300*time.Millisecond + perMinute},
+		{"answered late", func(w *grant) { time.Sleep(20 * s); w.Answered(200, time.Time{}, nil) }, 1*s + perMinute},
 		{"written late", func(w *grant) {
 			w.Unsent()
 			time.Sleep(5 * s)
 			w.Sent()
 			time.Sleep(20 * s)
-			w.Answered(200, time.Time{})
+			w.Answered(200, time.Time{}, nil)
 		}, 6*s + perMinute},
 		{"written late, answered soon", func(w *grant) {
 			w.Unsent()
 			time.Sleep(5 * s)
 			w.Sent()
 			time.Sleep(s / 2)
-			w.Answered(200, time.Time{})
+			w.Answered(200, time.Time{}, nil)
 			w.Sent() // reported out of order
 		}, 5*s + s/2 + perMinute},
-		{"refused", func(w *grant) { time.Sleep(s / 2); w.Answered(503, time.Time{}); w.Refused(503, provider.Refusal{}) }, s/2 + perMinute},
+		{"refused", func(w *grant) {
+			time.Sleep(s / 2)
+			w.Answered(503, time.Time{}, nil)
+			w.Refused(503, provider.Refusal{})
+		}, s/2 + perMinute},
 		{"never sent", func(w *grant) { w.Unsent(); time.Sleep(5 * s); w.Failed(false); w.Failed(true) }, 5 * s},
 		{"given up", func(w *grant) { time.Sleep(s / 2); w.Failed(true) }, 1*s + perMinute},
 		{"given up when it was not written", func(w *grant) { w.Unsent(); time.Sleep(s / 2); w.Failed(true) }, s/2 + 1*s + perMinute},
@@ -79,7 +83,7 @@ func TestGateSpent(t *testing.T) {
 			w.Unsent()
 			w.Sent()
 			time.Sleep(20 * s)
-			w.Answered(200, time.Time{})
+			w.Answered(200, time.Time{}, nil)
 			w.Sent()
 		}, 6*s + perMinute},
 	}
@@ -103,8 +107,8 @@ func TestGateAllOrNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate("k", Quota{RPM(5), Concurrency(2)})
 		a, b := mustAcquire(t, g, 1), mustAcquire(t, g, 2)
-		a.Answered(200, time.Time{})
-		b.Answered(200, time.Time{})
+		a.Answered(200, time.Time{}, nil)
+		b.Answered(200, time.Time{}, nil)
 		_, err := g.Acquire(t.Context(), Ask{Place: 3, Cost: one, MaxWait: -1})
 		var limit *LimitError
 		if !errors.As(err, &limit) || limit.Reason != PastMaxWait {
@@ -150,7 +154,7 @@ func TestGateRejects(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := NewGate("k", test.quota)
 				if test.quota[0].N > 0 {
-					mustAcquire(t, g, 1).Answered(200, time.Time{})
+					mustAcquire(t, g, 1).Answered(200, time.Time{}, nil)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -206,7 +210,7 @@ func TestGateDrain(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				if err == nil {
-					w.Answered(200, time.Time{})
+					w.Answered(200, time.Time{}, nil)
 					order = append(order, place)
 				}
 				got[place] = time.Since(start)
@@ -220,7 +224,7 @@ func TestGateDrain(t *testing.T) {
 		acquire(3, 5*s)
 		acquire(4, time.Hour)
 		time.Sleep(s / 2)
-		w.Answered(429, time.Time{})
+		w.Answered(429, time.Time{}, nil)
 		w.Refused(429, provider.Refusal{Wait: 10 * s, Hinted: true})
 		synctest.Wait()
 		acquire(1, 0) // the refused one is back
@@ -245,7 +249,7 @@ func TestGatePause(t *testing.T) {
 		refused := []*grant{mustAcquire(t, g, 1), mustAcquire(t, g, 2), mustAcquire(t, g, 3)}
 		start := time.Now()
 		for _, w := range refused {
-			w.Answered(429, time.Time{})
+			w.Answered(429, time.Time{}, nil)
 			w.Refused(429, provider.Refusal{Wait: 7 * s, Hinted: true})
 		}
 		var mu sync.Mutex
@@ -266,7 +270,7 @@ func TestGatePause(t *testing.T) {
 				} else {
 					time.Sleep(100 * time.Millisecond)
 				}
-				w.Answered(200, time.Time{})
+				w.Answered(200, time.Time{}, nil)
 				w.Done()
 			}()
 			synctest.Wait()
@@ -298,20 +302,20 @@ func TestGateBare(t *testing.T) {
 				b = mustAcquire(t, g, 2)
 			}
 			start := time.Now()
-			a.Answered(429, time.Time{})
+			a.Answered(429, time.Time{}, nil)
 			a.Refused(429, provider.Refusal{})
 			if b != nil {
-				b.Answered(429, time.Time{})
+				b.Answered(429, time.Time{}, nil)
 				b.Refused(429, provider.Refusal{})
 			}
 			if got := freeAt(t, g, start); got < want || got > want*5/4 {
 				t.Errorf("pause %d of %v, want %v to a quarter more", i, got, want)
 			}
 		}
-		mustAcquire(t, g, 1).Answered(200, time.Time{})
+		mustAcquire(t, g, 1).Answered(200, time.Time{}, nil)
 		w := mustAcquire(t, g, 1)
 		start := time.Now()
-		w.Answered(429, time.Time{})
+		w.Answered(429, time.Time{}, nil)
 		w.Refused(429, provider.Refusal{})
 		if got := freeAt(t, g, start); got > 2*s {
 			t.Errorf("pause of %v after a success, want a second", got)
@@ -340,7 +344,7 @@ func TestGateRefusals(t *testing.T) {
 				g := NewGate("k", Quota{RPM(100), {N: 1000, Per: day}})
 				w := mustAcquire(t, g, 1)
 				start := time.Now()
-				w.Answered(test.status, time.Time{})
+				w.Answered(test.status, time.Time{}, nil)
 				w.Refused(test.status, test.refusal)
 				if got := freeAt(t, g, start); got != test.want {
 					t.Errorf("open after %v, want %v", got, test.want)
@@ -355,7 +359,7 @@ func TestGateDrainsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate("k", Quota{RPM(100), {Unit: Tokens, N: 1000, Per: time.Minute}, {N: 1000, Per: day}})
 		w := mustAcquire(t, g, 1)
-		w.Answered(429, time.Time{})
+		w.Answered(429, time.Time{}, nil)
 		w.Refused(429, provider.Refusal{Wait: 20 * s, Hinted: true, Limits: []provider.Violation{{Unit: Tokens, Per: time.Minute}}})
 		st := g.Status()
 		if st.Limits[0].Left != 99 || st.Limits[1].Left != 0 || st.Limits[2].Left != 999 {
@@ -388,7 +392,7 @@ func TestGateLeave(t *testing.T) {
 					return
 				}
 				w.Sent()
-				w.Answered(200, time.Time{})
+				w.Answered(200, time.Time{}, nil)
 				w.Done()
 				mu.Lock()
 				served, last = served+1, time.Since(start)

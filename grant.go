@@ -27,6 +27,8 @@ type grant struct {
 	sent   time.Duration // when it was written
 	spent  time.Duration // when its tokens were
 	pools  int           // how many there were when it was let through
+	mark   cost          // what all until then drew, this one included
+	refill Refill        // the rule for limits that the server states
 	slow   bool          // counts as in flight while the gate opens slowly
 	closed bool          // no longer in flight at all
 	final  bool          // its cost is settled
@@ -56,6 +58,9 @@ func (g *gate) admit(t time.Duration, w *grant) {
 		}
 	}
 	w.slow = g.pause.admit(t)
+	g.coming += w.cost[Requests]
+	g.sent.Add(w.cost)
+	w.mark = g.sent
 }
 
 // arrive counts the tokens of w as spent at the given time.
@@ -65,6 +70,10 @@ func (g *gate) arrive(at time.Duration, w *grant) {
 	}
 	g.unlink(w)
 	w.state, w.spent = arrived, at
+	g.coming -= w.cost[Requests]
+	if g.past != nil {
+		g.past.add(at, w.cost[Requests])
+	}
 	for i := range g.pools[:w.pools] {
 		if n := g.pools[i].share(w.cost); n > 0 {
 			g.pools[i].spend(at, n)
@@ -137,6 +146,7 @@ func (g *gate) recall(t time.Duration, w *grant) {
 		return
 	}
 	w.state, w.deemed = held, false
+	g.coming += w.cost[Requests]
 	for i := range g.pools[:w.pools] {
 		if n := g.pools[i].share(w.cost); n > 0 {
 			g.pools[i].settle(t, w.spent, -n)
@@ -145,7 +155,7 @@ func (g *gate) recall(t time.Duration, w *grant) {
 	}
 }
 
-func (w *grant) Answered(status int, date time.Time) {
+func (w *grant) Answered(status int, date time.Time, levels []provider.Level) (learned []Change) {
 	g := w.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -155,10 +165,17 @@ func (w *grant) Answered(status int, date time.Time) {
 	}
 	g.arrive(t, w)
 	w.deemed = false
+	if len(levels) > 0 {
+		learned = g.heed(t, w, levels)
+	}
 	if !refusing(status) {
 		g.pause.accepted(w.let)
 	}
+	if learned != nil {
+		g.putOff(t)
+	}
 	g.serve(t)
+	return learned
 }
 
 func (w *grant) Failed(reached bool) {
@@ -177,6 +194,7 @@ func (g *gate) fail(t time.Duration, w *grant, reached bool) {
 	} else if !reached && w.state < arrived {
 		g.unlink(w)
 		w.state = over
+		g.coming -= w.cost[Requests]
 		for i := range g.pools[:w.pools] {
 			if n := g.pools[i].share(w.cost); n > 0 {
 				g.pools[i].put(n)

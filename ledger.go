@@ -73,7 +73,7 @@ func (g *gate) merge(t time.Duration, wall time.Time, p *pool, s spending) {
 			continue
 		}
 		if more > 0 {
-			p.take(t, more)
+			p.take(at, more)
 			p.spend(at, more)
 			p.know(back, more)
 			g.late = true

@@ -21,6 +21,7 @@ type Limiter interface {
 type Ask struct {
 	Place    uint64                                  // in the line: the lower one goes first
 	Zone     *time.Location                          // where the API's days begin; nil: UTC
+	Refill   Refill                                  // the rule for limits that the server states
 	Cost     provider.Cost                           // what it draws on the limits, as estimated
 	Fixed    bool                                    // that is no estimate
 	MaxWait  time.Duration                           // longest time in line; 0: any; negative: none at all
@@ -36,10 +37,11 @@ type Grant interface {
 	Sent()
 	// Unsent takes that back: the request is still being prepared.
 	Unsent()
-	// Answered says that the response's headers are here, and what the server's
-	// clock stood at; zero: it does not say. Every attempt is charged, refused
-	// ones too.
-	Answered(status int, date time.Time)
+	// Answered says that the response's headers are here, what the server's
+	// clock stood at (zero: it does not say), and what they say of limits.
+	// Every attempt is charged, refused ones too. It returns the limits that
+	// are kept in another way from now on.
+	Answered(status int, date time.Time, levels []provider.Level) []Change
 	// Refused says what the server said with a status of 429, 503 or 529, and
 	// closes the limits that it named until it said. It returns the limits that
 	// are kept in another way from now on.
@@ -70,6 +72,7 @@ type Status struct {
 // LimitStatus is a snapshot of one limit.
 type LimitStatus struct {
 	Limit
-	Left int64     // tokens that could be taken now; less than 0 is a debt
-	Full time.Time // when all of them are back if none is taken; zero: not known yet
+	Learned bool      // the server has stated it, nobody else
+	Left    int64     // tokens that could be taken now; less than 0 is a debt
+	Full    time.Time // when all of them are back if none is taken; zero: not known yet
 }

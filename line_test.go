@@ -103,7 +103,7 @@ func TestGateHintWithoutBucket(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := NewGate("k", test.quota)
 			w := mustAcquire(t, g, 1)
-			w.Answered(429, time.Time{})
+			w.Answered(429, time.Time{}, nil)
 			w.Refused(429, test.refusal)
 			w.Done()
 			if got := freeAt(t, g, time.Now()); got != 30*s {
@@ -169,7 +169,7 @@ func TestGateSlowStartLeavesNoTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate("k", nil)
 		w := mustAcquire(t, g, 1)
-		w.Answered(429, time.Time{})
+		w.Answered(429, time.Time{}, nil)
 		w.Refused(429, provider.Refusal{Wait: 5 * s, Hinted: true})
 		if _, err := g.Acquire(t.Context(), Ask{Place: 2, Cost: one}); err != nil { // is never sent
 			t.Fatal(err)
@@ -180,7 +180,7 @@ func TestGateSlowStartLeavesNoTrace(t *testing.T) {
 
 		g = NewGate("k", Quota{RPM(2)})
 		w = mustAcquire(t, g, 1)
-		w.Answered(429, time.Time{})
+		w.Answered(429, time.Time{}, nil)
 		w.Refused(429, provider.Refusal{Wait: 90 * s, Hinted: true})
 		freeAt(t, g, time.Now()) // and fails
 		if got := freeAt(t, g, time.Now()); got != 0 {

@@ -106,9 +106,16 @@ func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 		}
 		g.pause.until = max(g.pause.until, t+r.Wait)
 	default:
+		for _, v := range r.Limits {
+			if c, ok := g.learn(t, v.Unit, v.N, v.Per, w.refill); ok {
+				learned = append(learned, c)
+			}
+		}
 		held := false
 		if r.Hinted {
-			learned, held = g.drain(t, t+r.Wait, w.cost, r.Limits)
+			var left []Change
+			left, held = g.drain(t, t+r.Wait, w, r.Limits)
+			learned = append(learned, left...)
 		}
 		if !held {
 			g.pause.shut(t, w.let, r)
@@ -119,9 +126,9 @@ func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 	return learned
 }
 
-// drain empties the pools that a refusal names, or all but those of a day, and
-// reports whether that holds up a request of cost c.
-func (g *gate) drain(t, until time.Duration, c cost, named []provider.Violation) (learned []Change, held bool) {
+// drain empties the pools that the refusal of w names, or all but those of a
+// day, and reports whether that holds up a request like it.
+func (g *gate) drain(t, until time.Duration, w *grant, named []provider.Violation) (learned []Change, held bool) {
 	found := slices.ContainsFunc(g.pools, func(p pool) bool { return p.named(named) })
 	for i := range g.pools {
 		p := &g.pools[i]
@@ -135,7 +142,7 @@ func (g *gate) drain(t, until time.Duration, c cost, named []provider.Violation)
 			}
 		}
 		p.drain(until, anew)
-		held = held || p.share(c) > 0
+		held = held || p.share(w.cost) > 0
 	}
 	return learned, held
 }

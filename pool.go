@@ -16,6 +16,9 @@ type rule interface {
 	// turn estimates when the last of n further tokens will have been taken,
 	// n of any size, if each is taken as soon as it is back.
 	turn(now time.Duration, n int64) time.Duration
+	// resize changes how many tokens there are, and with that the time in which
+	// one comes back.
+	resize(now time.Duration, l Limit)
 	take(now time.Duration, n int64)
 	spend(at time.Duration, n int64)
 	put(n int64)
@@ -26,11 +29,12 @@ type rule interface {
 
 // A pool holds the tokens of one limit: its rule, and what a drain adds to it.
 type pool struct {
-	limit Limit
-	rule  rule
-	dry   time.Duration   // drained until then
-	known map[int64]int64 // of what is written down of it, by when that is back: what is counted here
-	ramp  *steady         // after a drain: fills from empty for one Per; nil: everything was back at once
+	limit   Limit
+	learned bool // nobody but the server has stated it
+	rule    rule
+	dry     time.Duration   // drained until then
+	known   map[int64]int64 // of what is written down of it, by when that is back: what is counted here
+	ramp    *steady         // after a drain: fills from empty for one Per; nil: everything was back at once
 }
 
 // newPool returns a full pool, whose Calendar is kept by c. The clocks of server and client may drift apart
@@ -132,6 +136,8 @@ func (p *pool) drain(until time.Duration, anew bool) {
 // atOnce is the rule of a limit without a Per: a token is back when it is put
 // back, wherever it has been.
 type atOnce struct{ n, held int64 }
+
+func (a *atOnce) resize(_ time.Duration, l Limit) { a.n = l.N }
 
 func (a *atOnce) free(time.Duration) int64 { return a.n - a.held }
 

@@ -67,3 +67,27 @@ func TestScheduleFailures(t *testing.T) {
 		}
 	})
 }
+
+// A sliding-window counter suits no schedule with bursts. Steady with a burst of
+// 1 and one less than N does.
+func TestScheduleCounter(t *testing.T) {
+	even := tollgate.Limit{N: 29, Per: time.Minute, Refill: tollgate.Steady, Burst: 1}
+	for _, counted := range []bool{false, true} {
+		for _, phase := range []time.Duration{0, 20 * time.Second, 50 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				startAt(phase)
+				server := &quotatest.Server{
+					Limits:       map[string][]quotatest.Limit{"*": {{N: 30, Per: time.Minute, Count: quotatest.Counter}}},
+					Latency:      workload.Jitter,
+					CountRefused: counted,
+				}
+				r := workload.Calls(server, make([]time.Duration, 300), auto(even))
+				ratio := r.Makespan.Seconds() / (299 * time.Minute / 29).Seconds()
+				t.Logf("refused counted %v, start :%02.0f: %d ok, %d refused, %v, %.3f of its own pace", counted, phase.Seconds(), r.OK, r.Refused, r.Makespan.Round(time.Millisecond), ratio)
+				if r.OK != 300 || r.Refused > 3 || ratio > 1.03 {
+					t.Error("want 300 ok, at most 3 refused, at most 1.03")
+				}
+			})
+		}
+	}
+}

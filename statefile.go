@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -176,14 +177,11 @@ func (s *stateFile) read(now time.Time) {
 		s.complain(fmt.Errorf("not understood, starting a new one: %w", err))
 		return
 	}
-	s.spent = make(spending)
-	for id, spent := range file.Spent {
-		for back, n := range spent {
-			if back > now.Add(-time.Hour).Unix() && n > 0 {
-				s.spent.add(id, back, n)
-			}
-		}
+	s.spent = file.Spent
+	if s.spent == nil {
+		s.spent = make(spending)
 	}
+	s.spent.forget(now)
 }
 
 func (s spending) add(id string, back, n int64) {
@@ -191,6 +189,16 @@ func (s spending) add(id string, back, n int64) {
 		s[id] = make(map[int64]int64)
 	}
 	s[id][back] = max(0, s[id][back]+n)
+}
+
+// forget forgets what is back.
+func (s spending) forget(now time.Time) {
+	for id, spent := range s {
+		maps.DeleteFunc(spent, func(back, n int64) bool { return back < now.Add(-time.Hour).Unix() || n <= 0 })
+		if len(spent) == 0 {
+			delete(s, id)
+		}
+	}
 }
 
 // write writes what is new until nothing is, and then releases the file; sooner
@@ -205,6 +213,7 @@ func (s *stateFile) write() {
 			return
 		}
 		s.dirty = false
+		s.spent.forget(time.Now())
 		text, err := json.Marshal(struct {
 			Version int      `json:"version"`
 			Spent   spending `json:"spent"`

@@ -114,7 +114,7 @@ func TestStateFileCorrected(t *testing.T) {
 			synctest.Wait()
 			w.Failed(false)
 		}
-		mustAcquire(t, g, 9).Answered(200, time.Time{})
+		mustAcquire(t, g, 9).Answered(200, time.Time{}, nil)
 		restart()
 		if g, err = (&Transport{Quotas: Quotas{"*": {RPD(10)}}, StateFile: path}).gate("h", flashCall(t)); err != nil {
 			t.Fatal(err)
@@ -123,7 +123,7 @@ func TestStateFileCorrected(t *testing.T) {
 		if left := g.Status().Limits[0].Left; left != 8 {
 			t.Errorf("%d left after 1 and 1, want 8", left)
 		}
-		w.Answered(429, time.Time{})
+		w.Answered(429, time.Time{}, nil)
 		w.Refused(429, refusedToday)
 		restart()
 		tr = &Transport{Base: &counted{}, Quotas: Quotas{"*": {RPD(10)}}, StateFile: path}

@@ -24,6 +24,12 @@ func newSteady(l Limit) *steady {
 	return &steady{n: l.N, burst: l.burst(), gap: l.gap(), sent: -never / 2, reached: -never / 2}
 }
 
+func (s *steady) resize(now time.Duration, l Limit) {
+	sent, reached := s.level(now, s.sent, 0), s.level(now, s.reached, 0)
+	s.n, s.burst, s.gap = l.N, l.burst(), l.gap()
+	s.sent, s.reached = later(now, s.span(-sent)), later(now, s.span(-reached))
+}
+
 // span returns the time in which n tokens come back, at most half of never.
 func (s *steady) span(n int64) time.Duration {
 	hi, lo := bits.Mul64(uint64(max(n, 0)), uint64(s.gap))

@@ -134,7 +134,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // acquire waits in line.
 func (t *Transport) acquire(p *plan) error {
 	n, req := p.note, p.req
-	ask := Ask{Cost: p.call.Cost, Fixed: p.fixed, Zone: p.call.Zone, MaxWait: t.MaxWait, MaxQueue: t.MaxQueue}
+	ask := Ask{Cost: p.call.Cost, Fixed: p.fixed, Zone: p.call.Zone, Refill: p.call.Refill, MaxWait: t.MaxWait, MaxQueue: t.MaxQueue}
 	if n.place == 0 {
 		n.place = t.places.Add(1)
 	} else {
@@ -195,8 +195,8 @@ func (t *Transport) quota(call provider.Call) (Quota, error) {
 		if err := l.check(); err != nil {
 			return nil, err
 		}
-		if l.Refill == Auto && l.Per > 0 && (call.Refill != Calendar || l.Per >= minSpan) {
-			q[i].Refill = call.Refill
+		if l.Refill == Auto && l.Per > 0 {
+			q[i].Refill = auto(call.Refill, l.Per)
 		}
 	}
 	return q, nil
@@ -243,13 +243,34 @@ func (t *Transport) gate(host string, call provider.Call) (*entry, error) {
 	return e, nil
 }
 
-// Status returns a snapshot of every key that was used, in no order.
+// family has the keys of one quota share a limiter, once the server has said
+// that the quota of a key goes by another name.
+func (t *Transport) family(host string, call provider.Call, e *entry, name string) {
+	if name == "" || name == call.Key {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key, whole := gateKey{host, call.Key}, gateKey{host, name}
+	if other := t.gates[whole]; other != nil {
+		t.gates[key] = other
+	} else {
+		t.gates[whole] = e
+	}
+}
+
+// Status returns a snapshot of every key that was used, in no order. Of keys
+// that turned out to share a quota there is one.
 func (t *Transport) Status() []Status {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	list := make([]Status, 0, len(t.gates))
+	seen := make(map[*entry]bool)
 	for _, g := range t.gates {
-		list = append(list, g.Status())
+		if !seen[g] {
+			seen[g] = true
+			list = append(list, g.Status())
+		}
 	}
 	return list
 }

@@ -289,7 +289,7 @@ func TestTransportKeys(t *testing.T) {
 }
 
 func TestTransportUsesAPI(t *testing.T) {
-	tr := &tollgate.Transport{Base: mock(httpmock.NewStringResponder(200, "")), API: fixedKey{}, Quotas: tollgate.Quotas{"mine": {tollgate.RPM(1)}}, MaxWait: -1}
+	tr := &tollgate.Transport{Base: mock(httpmock.NewStringResponder(200, "")), API: fixedKey{provider.HTTP}, Quotas: tollgate.Quotas{"mine": {tollgate.RPM(1)}}, MaxWait: -1}
 	get(t, tr, "http://a.example/")
 	req, _ := newRequest(t.Context(), t, "http://a.example/other")
 	if _, err := tr.RoundTrip(req); !errors.Is(err, tollgate.ErrLimited) {
@@ -353,7 +353,8 @@ func TestTransportHints(t *testing.T) {
 // A zero Transport knows no limits, and heeds the server's word for them.
 func TestTransportZero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := &quotatest.Server{Limits: map[string][]quotatest.Limit{"*": {{N: 10, Per: time.Minute, Phase: 30 * time.Second}}}}
+		server := &quotatest.Server{Limits: map[string][]quotatest.Limit{"*": {quotatest.RPM(10)}}}
+		startAt(30 * time.Second)
 		client := &http.Client{Transport: &tollgate.Retry{Base: &tollgate.Transport{Base: server}}}
 		start := time.Now()
 		var wg sync.WaitGroup

@@ -53,6 +53,8 @@ func (w *window) back(now, at time.Duration) time.Duration {
 	return min(at+w.per, w.clock.back(now, at, w.span))
 }
 
+func (w *window) resize(_ time.Duration, l Limit) { w.n = l.N }
+
 // expire forgets the tokens that have come back.
 func (w *window) expire(now time.Duration) {
 	for w.first < len(w.spent) && w.back(now, w.spent[w.first].at) <= now {

@@ -110,6 +110,8 @@ type google struct {
 	}
 }
 
+func (gemini) Levels(*http.Response) []Level { return nil } // it has no such headers
+
 func (gemini) Refusal(r *http.Response, body []byte) Refusal {
 	var e google
 	// A field of another type than expected is skipped, all others are read.

@@ -23,6 +23,8 @@ func (plain) Call(r *http.Request) Call {
 
 func (plain) Read(*Call, io.Reader, bool) {}
 
+func (plain) Levels(*http.Response) []Level { return nil }
+
 func (plain) Refusal(r *http.Response, _ []byte) Refusal {
 	wait, ok := retryAfter(r)
 	return Refusal{Wait: wait, Hinted: ok}

@@ -69,6 +69,10 @@ type API interface {
 	// Refusal reads why a request was refused. body is the beginning of the
 	// response's body, up to 64 KiB.
 	Refusal(r *http.Response, body []byte) Refusal
+
+	// Levels reads what the headers of a response, accepted or refused, say of
+	// the limits of its key.
+	Levels(r *http.Response) []Level
 }
 
 // A Call is what a request asks for.
@@ -99,6 +103,15 @@ type Violation struct {
 	N     int64
 	Per   time.Duration
 	Model string // the quota's name for the model, where it has one
+}
+
+// A Level is what a response's headers say of a limit.
+type Level struct {
+	Unit Unit
+	N    int64         // how many; 0: it does not say
+	Per  time.Duration // in how long; 0: it does not say
+	Left int64         // how many are left, this request taken off; -1: it does not say
+	Full time.Duration // in which all of them are back, if none is taken; -1: it does not say
 }
 
 // Daily reports whether the refusal is for a quota of a day or longer: the

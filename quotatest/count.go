@@ -40,6 +40,7 @@ const (
 	Fixed   Counting = iota // at most N in every window, as the Gemini API counts
 	Sliding                 // at most N in the last Per; what is exactly Per old no longer counts
 	Bucket                  // a token bucket of capacity N, full at first, refilled by N a Per, continuously
+	Counter                 // at most N in this window of Fixed, plus those of the one before by how much of it the last Per covers: HAProxy, Cloudflare
 )
 
 // RPM is n requests a minute of the server's clock, from second 0 to second 0.
@@ -86,6 +87,8 @@ func newCounter(l Limit) counter {
 	switch l.Count {
 	case Sliding:
 		return &sliding{n: l.N, per: l.Per}
+	case Counter:
+		return &slidingCounter{n: l.N, per: l.Per, phase: l.Phase}
 	case Bucket:
 		return &bucket{n: uint64(l.N), per: uint64(l.Per)}
 	}
@@ -226,6 +229,52 @@ func (s *sliding) draw(now time.Duration, n int64) {
 	s.forget(now)
 	s.used += n
 	s.log = append(s.log, drawn{now, n})
+}
+
+// slidingCounter keeps the counts of two windows. How many fit is reckoned in
+// parts of a token, of which a token has per.
+type slidingCounter struct {
+	n          int64
+	per, phase time.Duration
+	begin      time.Duration // of this window
+	now, last  int64
+}
+
+func (c *slidingCounter) roll(now time.Duration) {
+	begin := next(now, c.per, c.phase) - c.per
+	switch begin - c.begin {
+	case 0:
+		return
+	case c.per:
+		c.last = c.now
+	default:
+		c.last = 0
+	}
+	c.begin, c.now = begin, 0
+}
+
+func (c *slidingCounter) wait(now time.Duration, n int64) time.Duration {
+	c.roll(now)
+	if n > c.n {
+		return c.per
+	}
+	// It fits when last·(per−past) ≤ (n−now)·per, past being into the window.
+	fits := func(last, room int64) time.Duration {
+		if last <= room {
+			return 0
+		}
+		return c.per - time.Duration(float64(room)/float64(last)*float64(c.per))
+	}
+	past := now - c.begin
+	if room := c.n - c.now - n; room >= 0 {
+		return max(0, fits(c.last, room)-past)
+	}
+	return c.per - past + fits(c.now, c.n-n) // in the next window
+}
+
+func (c *slidingCounter) draw(now time.Duration, n int64) {
+	c.roll(now)
+	c.now += n
 }
 
 // bucket is a token bucket. It reckons in whole tokens and whole parts of a

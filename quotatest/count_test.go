@@ -59,6 +59,32 @@ func TestTake(t *testing.T) {
 			{2 * s, 0, 1 * s, []int{0, 1}},
 			{3 * s, 0, 0, nil},
 		}},
+		{"counter", []Limit{{N: 4, Per: 10 * s, Count: Counter}}, false, []step{
+			{1 * s, 0, 0, nil},
+			{2 * s, 0, 0, nil},
+			{3 * s, 0, 0, nil},
+			{4 * s, 0, 0, nil},
+			{5 * s, 0, 7500 * time.Millisecond, []int{0}}, // of 4 in the last window, 3 have to count no more
+			{12 * s, 0, 500 * time.Millisecond, []int{0}},
+			{12500 * time.Millisecond, 0, 0, nil},
+			{12500 * time.Millisecond, 0, 2500 * time.Millisecond, []int{0}},
+			{15 * s, 0, 0, nil},
+			{29 * s, 0, 0, nil}, // of 2 in the last window a tenth counts
+			{29 * s, 0, 0, nil},
+			{29 * s, 0, 0, nil},
+			{29 * s, 0, 1 * s, []int{0}}, // of 3 in the last window all count, and it fits
+			{50 * s, 0, 0, nil},          // a window ago there was nothing
+		}},
+		{"counter, phase", []Limit{{N: 1, Per: 10 * s, Count: Counter, Phase: 3 * s}}, false, []step{
+			{2 * s, 0, 0, nil},
+			{3 * s, 0, 10 * s, []int{0}},
+			{13 * s, 0, 0, nil},
+		}},
+		{"counter, refused counted", []Limit{{N: 2, Per: 10 * s, Count: Counter}}, true, []step{
+			{1 * s, 0, 0, nil},
+			{1 * s, 0, 0, nil},
+			{1 * s, 0, 9*s + 6666666667, []int{0}}, // 3 in this window
+		}},
 		{"sliding", []Limit{{N: 2, Per: 10 * s, Count: Sliding}}, false, []step{
 			{0, 0, 0, nil},
 			{4 * s, 0, 0, nil},

@@ -1,0 +1,113 @@
+package tollgate
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"example.com/tollgate/provider"
+)
+
+// past is what was sent in the last minute to a key that has no limit of
+// requests a minute: it counts towards one that the server states later.
+type past struct{ window }
+
+func newPast() *past {
+	l := Limit{N: math.MaxInt64, Per: time.Minute}
+	p := &past{*newWindow(l)}
+	p.grain = l.Per / grains
+	return p
+}
+
+func (p *past) add(at time.Duration, n int64) {
+	p.expire(at)
+	p.take(at, n)
+	p.spend(at, n)
+}
+
+// learn takes in a limit that the server states. One that was configured is
+// lowered to it, never raised; one that nobody knew of is kept from now on.
+func (g *gate) learn(t time.Duration, u Unit, n int64, per time.Duration, refill Refill) (Change, bool) {
+	if n <= 0 || per <= 0 || int(u) >= len(cost{}) {
+		return Change{}, false
+	}
+	for i := range g.pools {
+		p := &g.pools[i]
+		if p.limit.Unit != u || p.limit.Per != per {
+			continue
+		}
+		if n == p.limit.N || n > p.limit.N && !p.learned {
+			return Change{}, false
+		}
+		from := p.limit
+		p.resize(t, n)
+		return Change{from, p.limit}, true
+	}
+	l := Limit{Unit: u, N: n, Per: per, Refill: auto(refill, per)}
+	g.add(l)
+	p := &g.pools[len(g.pools)-1]
+	p.learned = true
+	if u == Requests && per < day {
+		if g.past != nil {
+			g.past.expire(t)
+			for _, s := range g.past.spent[g.past.first:] {
+				p.take(t, s.n)
+				p.spend(s.at, s.n)
+			}
+		}
+		p.take(t, g.coming)
+		p.spend(t, g.coming) // those on their way know nothing of it
+	}
+	return Change{To: l}, true
+}
+
+// auto is the rule by which a limit of the given Per is kept, if refill is what
+// the API is known for.
+func auto(refill Refill, per time.Duration) Refill {
+	if refill == Calendar && per < minSpan {
+		return Window
+	}
+	return refill
+}
+
+func (p *pool) resize(now time.Duration, n int64) {
+	p.limit.N = n
+	p.limit.Burst = min(p.limit.Burst, n)
+	l := p.limit
+	l.Per += time.Duration(float64(l.Per) * drift)
+	p.rule.resize(now, l)
+	if p.ramp != nil {
+		p.ramp.resize(now, l)
+	}
+}
+
+// heed takes in what the headers of the response to w say of limits.
+func (g *gate) heed(t time.Duration, w *grant, levels []provider.Level) (learned []Change) {
+	for _, l := range levels {
+		if c, ok := g.learn(t, l.Unit, l.N, l.Per, w.refill); ok {
+			learned = append(learned, c)
+		}
+		if l.Left < 0 {
+			continue
+		}
+		i := slices.IndexFunc(g.pools, func(p pool) bool {
+			return p.limit.Unit == l.Unit && p.limit.Per > 0 && (l.Per == 0 || l.Per == p.limit.Per)
+		})
+		if i >= 0 {
+			g.pools[i].lower(t, w.spent, l.Left-(g.sent[l.Unit]-w.mark[l.Unit]))
+		}
+	}
+	return learned
+}
+
+// lower corrects the level to what the server said it was at the given time.
+func (p *pool) lower(t, at time.Duration, left int64) {
+	if p.limit.Refill == Steady {
+		left += int64(max(t-at, 0) / p.limit.gap())
+	}
+	// Some servers round what is left, and nothing is gained by a token or two.
+	if more := p.rule.free(t) - left; more > p.limit.N/100 {
+		p.take(t, more)
+		p.spend(t, more)
+	}
+}
