@@ -271,3 +271,13 @@ func TestTransportAuto(t *testing.T) {
 		t.Error(provider.Calendar)
 	}
 }
+
+// The table that comes along is made of limits that can be kept.
+func TestGeminiFree(t *testing.T) {
+	for key, quota := range tollgate.GeminiFree {
+		st := tollgate.NewGate(key, quota).Status()
+		if len(st.Limits) != 3 || st.Limits[0].Per != time.Minute || st.Limits[1].Unit != tollgate.Tokens || st.Limits[2].Per != 24*time.Hour {
+			t.Errorf("%s: %+v, want requests and tokens a minute and requests a day", key, st.Limits)
+		}
+	}
+}
