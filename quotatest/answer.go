@@ -1,7 +1,9 @@
 package quotatest
 
 import (
+	"cmp"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 )
@@ -9,11 +11,12 @@ import (
 // An answer is what the server has to say: in one part, or as a stream of them.
 type answer struct {
 	status int
-	events bool // for a caller who wants server-sent events
+	header http.Header // beside those that are the same for all
+	events bool        // for a caller who wants server-sent events
 	parts  [][]byte
 }
 
-// contentType is that of the stream even for an error, whose body is JSON.
+// contentType is that of the stream for Gemini's errors too, whose body is JSON.
 func (a answer) contentType() string {
 	if a.events {
 		return "text/event-stream"
@@ -29,6 +32,15 @@ func (a answer) length() int64 {
 	return int64(len(a.parts[0]))
 }
 
+// with returns the answer with more headers.
+func (a answer) with(h http.Header) answer {
+	if a.header == nil {
+		a.header = make(http.Header)
+	}
+	maps.Copy(a.header, h)
+	return a
+}
+
 func success(v any) answer {
 	return answer{status: http.StatusOK, parts: [][]byte{encode(v)}}
 }
@@ -41,116 +53,35 @@ func encode(v any) []byte {
 	return b
 }
 
+// object is a JSON object whose shape is needed in one place.
+type object = map[string]any
+
 // speech is the answer to everything, in the parts of a stream.
 var speech = []string{"One question ", "at a time, please, ", "and all will be answered."}
 
-// A response is a GenerateContentResponse.
-type response struct {
-	Candidates   []candidate `json:"candidates"`
-	Usage        usage       `json:"usageMetadata"`
-	ModelVersion string      `json:"modelVersion"`
-}
+var wholeSpeech = strings.Join(speech, "")
 
-type candidate struct {
-	Content struct {
-		Parts []part `json:"parts"`
-		Role  string `json:"role"`
-	} `json:"content"`
-	FinishReason string `json:"finishReason,omitempty"`
-	Index        int    `json:"index"`
-}
+// spoken is how many tokens the speech is.
+var spoken = estimate(wholeSpeech)
 
-type part struct {
-	Text string `json:"text"`
-}
+// statusCanceled is the status of calls whose caller has left.
+const statusCanceled = 499
 
-type usage struct {
-	Prompt     int64 `json:"promptTokenCount"`
-	Candidates int64 `json:"candidatesTokenCount"`
-	Total      int64 `json:"totalTokenCount"`
-}
-
-// say returns a response with a text, after which all has been said so far.
-func say(model string, prompt int64, text, all string, last bool) response {
-	out := estimate(all)
-	var c candidate
-	c.Content.Parts = []part{{text}}
-	c.Content.Role = "model"
-	if last {
-		c.FinishReason = "STOP"
+// blame returns what an API says when it fails for no reason of the caller's.
+func blame(status int) string {
+	switch status {
+	case http.StatusBadRequest:
+		return "Request contains an invalid argument."
+	case http.StatusTooManyRequests:
+		return "Resource exhausted. Please try again later." // as where a pool is shared, and nobody knows when
+	case statusCanceled:
+		return "The operation was cancelled."
+	case http.StatusInternalServerError:
+		return "An internal error has occurred."
+	case http.StatusServiceUnavailable:
+		return "The model is overloaded. Please try again later."
+	case statusOverloaded:
+		return "Overloaded"
 	}
-	return response{
-		Candidates:   []candidate{c},
-		Usage:        usage{Prompt: prompt, Candidates: out, Total: prompt + out},
-		ModelVersion: model,
-	}
-}
-
-func generation(model string, prompt int64) answer {
-	all := strings.Join(speech, "")
-	return success(say(model, prompt, all, all, true))
-}
-
-// stream is a generation in parts, the elements of a JSON array unless events
-// are wanted.
-func stream(model string, prompt int64, events bool) answer {
-	a := answer{status: http.StatusOK}
-	all := ""
-	for i, text := range speech {
-		all += text
-		last := i == len(speech)-1
-		b := string(encode(say(model, prompt, text, all, last)))
-		switch {
-		case events:
-			b = "data: " + b + "\r\n\r\n"
-		case i == 0:
-			b = "[" + b
-		default:
-			b = ",\r\n" + b
-		}
-		if last && !events {
-			b += "]"
-		}
-		a.parts = append(a.parts, []byte(b))
-	}
-	return a
-}
-
-func tokenCount(n int64) answer {
-	return success(struct {
-		TotalTokens int64 `json:"totalTokens"`
-	}{n})
-}
-
-// A listing is a Model as models.get and models.list return it.
-type listing struct {
-	Name        string   `json:"name"`
-	Version     string   `json:"version"`
-	DisplayName string   `json:"displayName"`
-	InputLimit  int32    `json:"inputTokenLimit"`
-	OutputLimit int32    `json:"outputTokenLimit"`
-	Methods     []string `json:"supportedGenerationMethods"` // without streamGenerateContent, as there
-}
-
-func newListing(model string) listing {
-	return listing{
-		Name:        "models/" + model,
-		Version:     "001",
-		DisplayName: model,
-		InputLimit:  1 << 20,
-		OutputLimit: 1 << 16,
-		Methods:     []string{generateContent, countTokens},
-	}
-}
-
-func modelInfo(model string) answer { return success(newListing(model)) }
-
-func modelList(models []string) answer {
-	list := make([]listing, len(models))
-	for i, m := range models {
-		list[i] = newListing(m)
-	}
-	return success(struct {
-		Models []listing `json:"models"`
-	}{list})
+	return cmp.Or(http.StatusText(status), "Unknown error.")
 }

@@ -16,10 +16,11 @@ type Limit struct {
 	Per   time.Duration // in how long; more than 0
 	Count Counting      // how it counts
 
-	// Phase puts off the windows of Fixed: one begins at every multiple of Per
-	// since the Unix epoch, by the server's clock, plus Phase. A window of 24
-	// hours is a day instead, which begins at midnight in Los Angeles, plus
-	// Phase, and on two days of the year is an hour longer or shorter.
+	// Phase puts off the windows of Fixed and Counter: one begins at every
+	// multiple of Per since the Unix epoch, by the server's clock, plus Phase. For
+	// Fixed a window of 24 hours is a day instead, which begins at midnight in
+	// Los Angeles, plus Phase, and on two days of the year is an hour longer or
+	// shorter.
 	Phase time.Duration
 }
 
@@ -28,8 +29,9 @@ type Unit int
 
 // The units.
 const (
-	Requests Unit = iota // calls
-	Tokens               // of the prompts; a prompt of more than N is never let through
+	Requests     Unit = iota // calls
+	Tokens                   // of the prompts; a prompt of more than N is never let through
+	OutputTokens             // of the answers, which are known beforehand
 )
 
 // A Counting is the way in which a Limit counts.
@@ -40,7 +42,12 @@ const (
 	Fixed   Counting = iota // at most N in every window, as the Gemini API counts
 	Sliding                 // at most N in the last Per; what is exactly Per old no longer counts
 	Bucket                  // a token bucket of capacity N, full at first, refilled by N a Per, continuously
-	Counter                 // at most N in this window of Fixed, plus those of the one before by how much of it the last Per covers: HAProxy, Cloudflare
+
+	// Counter is the sliding-window counter of HAProxy and Cloudflare: what was
+	// drawn in the current window, and of what was drawn in the one before the
+	// part that it shares with the last Per, come to at most N. It takes the one
+	// before for evenly drawn on, and so refuses some who keep to N in every Per.
+	Counter
 )
 
 // RPM is n requests a minute of the server's clock, from second 0 to second 0.
@@ -53,6 +60,9 @@ func TPM(n int64) Limit { return Limit{Unit: Tokens, N: n, Per: time.Minute} }
 func RPD(n int64) Limit { return Limit{Unit: Requests, N: n, Per: day} }
 
 const day = 24 * time.Hour
+
+// A cost is what a call draws on limits, by their Unit.
+type cost [3]int64
 
 // A quota is the limits of one model. Times are those since the Unix epoch.
 type quota []counted
@@ -70,6 +80,17 @@ type counter interface {
 
 	// draw counts n more, whether they fit or not.
 	draw(now time.Duration, n int64)
+
+	// spent returns how much counts now, in whole ones, and how long it is
+	// until nothing does if nothing more is drawn.
+	spent(now time.Duration) (used int64, clear time.Duration)
+}
+
+// An excess is a limit in the way of a call.
+type excess struct {
+	Limit
+	used, requested int64
+	wait            time.Duration // until the call fits, if it ever does
 }
 
 func newQuota(limits []Limit) quota {
@@ -87,51 +108,69 @@ func newCounter(l Limit) counter {
 	switch l.Count {
 	case Sliding:
 		return &sliding{n: l.N, per: l.Per}
-	case Counter:
-		return &slidingCounter{n: l.N, per: l.Per, phase: l.Phase}
 	case Bucket:
 		return &bucket{n: uint64(l.N), per: uint64(l.Per)}
+	case Counter:
+		return &weighted{n: l.N, per: l.Per, phase: l.Phase, end: math.MinInt64}
 	}
 	return &fixed{n: l.N, per: l.Per, phase: l.Phase, end: math.MinInt64}
 }
 
-// take draws a request of so many tokens on every limit. If it does not fit it
-// draws on none, unless regardless, and returns the limits in its way and how
-// long they will be.
-func (q quota) take(now time.Duration, tokens int64, regardless bool) (over []Limit, wait time.Duration) {
-	for _, c := range q {
-		if c.wait(now, c.cost(tokens)) > 0 {
-			over = append(over, c.Limit)
+// take draws a call on every limit. If it does not fit it draws on none, unless
+// regardless, and returns the limits in its way.
+func (q quota) take(now time.Duration, c cost, regardless bool) (over []excess) {
+	fits := make([]bool, len(q))
+	for i, l := range q {
+		n := l.of(c)
+		if fits[i] = l.wait(now, n) == 0; !fits[i] {
+			used, _ := l.spent(now)
+			over = append(over, excess{Limit: l.Limit, used: used, requested: n})
 		}
 	}
 	if over == nil || regardless {
-		for _, c := range q {
-			c.draw(now, c.cost(tokens))
+		for _, l := range q {
+			l.draw(now, l.of(c))
 		}
 	}
-	if over == nil {
-		return nil, 0
-	}
-	for _, c := range q {
-		w := c.wait(now, c.cost(tokens))
-		if w > 0 && c.Per == day { // the real one's hint is the same as for its limits a minute
-			w = next(now, time.Minute, 0) - now
+	k, others := 0, time.Duration(0) // what it drew itself may be in its way
+	for i, l := range q {
+		if wait := l.wait(now, l.of(c)); fits[i] {
+			others = max(others, wait)
+		} else {
+			over[k].wait = wait
+			k++
 		}
-		wait = max(wait, w)
 	}
-	return over, wait
+	for k := range over {
+		over[k].wait = max(over[k].wait, others)
+	}
+	return over
 }
 
-// cost returns what a request of so many tokens draws on the limit.
-func (c counted) cost(tokens int64) int64 {
-	n := int64(1)
-	if c.Unit == Tokens {
-		n = tokens
+// of returns what a call draws on the limit.
+func (l Limit) of(c cost) int64 {
+	if l.N == 0 {
+		return max(c[l.Unit], 1) // even nothing is too much
 	}
-	if c.N == 0 {
-		return max(n, 1) // even nothing is too much
+	return c[l.Unit]
+}
+
+// A level is what is left of a limit, and when all of it is back.
+type level struct {
+	Limit
+	left int64
+	full time.Duration
+}
+
+// level returns that of the first limit of a unit, if there is any.
+func (q quota) level(u Unit, now time.Time) (level, bool) {
+	for _, l := range q {
+		if l.Unit == u {
+			used, full := l.spent(time.Duration(now.UnixNano()))
+			return level{l.Limit, max(l.N-used, 0), full}, true
+		}
 	}
-	return n
+	return level{}, false
 }
 
 // fixed counts what was drawn in the current window.
@@ -165,6 +204,13 @@ func (f *fixed) wait(now time.Duration, n int64) time.Duration {
 func (f *fixed) draw(now time.Duration, n int64) {
 	f.roll(now)
 	f.used += n
+}
+
+func (f *fixed) spent(now time.Duration) (used int64, clear time.Duration) {
+	if f.roll(now); f.used > 0 {
+		clear = f.end - now
+	}
+	return f.used, clear
 }
 
 // next returns the first multiple of per, plus phase, that is after now.
@@ -231,50 +277,11 @@ func (s *sliding) draw(now time.Duration, n int64) {
 	s.log = append(s.log, drawn{now, n})
 }
 
-// slidingCounter keeps the counts of two windows. How many fit is reckoned in
-// parts of a token, of which a token has per.
-type slidingCounter struct {
-	n          int64
-	per, phase time.Duration
-	begin      time.Duration // of this window
-	now, last  int64
-}
-
-func (c *slidingCounter) roll(now time.Duration) {
-	begin := next(now, c.per, c.phase) - c.per
-	switch begin - c.begin {
-	case 0:
-		return
-	case c.per:
-		c.last = c.now
-	default:
-		c.last = 0
+func (s *sliding) spent(now time.Duration) (used int64, clear time.Duration) {
+	if s.forget(now); s.used > 0 {
+		clear = s.log[len(s.log)-1].at + s.per - now
 	}
-	c.begin, c.now = begin, 0
-}
-
-func (c *slidingCounter) wait(now time.Duration, n int64) time.Duration {
-	c.roll(now)
-	if n > c.n {
-		return c.per
-	}
-	// It fits when last·(per−past) ≤ (n−now)·per, past being into the window.
-	fits := func(last, room int64) time.Duration {
-		if last <= room {
-			return 0
-		}
-		return c.per - time.Duration(float64(room)/float64(last)*float64(c.per))
-	}
-	past := now - c.begin
-	if room := c.n - c.now - n; room >= 0 {
-		return max(0, fits(c.last, room)-past)
-	}
-	return c.per - past + fits(c.now, c.n-n) // in the next window
-}
-
-func (c *slidingCounter) draw(now time.Duration, n int64) {
-	c.roll(now)
-	c.now += n
+	return s.used, clear
 }
 
 // bucket is a token bucket. It reckons in whole tokens and whole parts of a
@@ -311,7 +318,11 @@ func (b *bucket) wait(now time.Duration, n int64) time.Duration {
 	if b.used+uint64(n) <= b.n {
 		return 0
 	}
-	missing := b.used + uint64(n) - b.n
+	return b.back(b.used + uint64(n) - b.n)
+}
+
+// back returns how long it is until so many more are back.
+func (b *bucket) back(missing uint64) time.Duration {
 	hi, lo := bits.Mul64(missing, b.per)
 	lo, borrow := bits.Sub64(lo, b.part, 0)
 	lo, carry := bits.Add64(lo, b.n-1, 0) // round up
@@ -326,4 +337,11 @@ func (b *bucket) wait(now time.Duration, n int64) time.Duration {
 func (b *bucket) draw(now time.Duration, n int64) {
 	b.refill(now)
 	b.used += uint64(n)
+}
+
+func (b *bucket) spent(now time.Duration) (used int64, clear time.Duration) {
+	if b.refill(now); b.used > 0 {
+		clear = b.back(b.used)
+	}
+	return int64(min(b.used, math.MaxInt64)), clear
 }

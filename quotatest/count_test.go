@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 	_ "time/tzdata" // for the days of Los Angeles, wherever the tests run
@@ -59,32 +60,6 @@ func TestTake(t *testing.T) {
 			{2 * s, 0, 1 * s, []int{0, 1}},
 			{3 * s, 0, 0, nil},
 		}},
-		{"counter", []Limit{{N: 4, Per: 10 * s, Count: Counter}}, false, []step{
-			{1 * s, 0, 0, nil},
-			{2 * s, 0, 0, nil},
-			{3 * s, 0, 0, nil},
-			{4 * s, 0, 0, nil},
-			{5 * s, 0, 7500 * time.Millisecond, []int{0}}, // of 4 in the last window, 3 have to count no more
-			{12 * s, 0, 500 * time.Millisecond, []int{0}},
-			{12500 * time.Millisecond, 0, 0, nil},
-			{12500 * time.Millisecond, 0, 2500 * time.Millisecond, []int{0}},
-			{15 * s, 0, 0, nil},
-			{29 * s, 0, 0, nil}, // of 2 in the last window a tenth counts
-			{29 * s, 0, 0, nil},
-			{29 * s, 0, 0, nil},
-			{29 * s, 0, 1 * s, []int{0}}, // of 3 in the last window all count, and it fits
-			{50 * s, 0, 0, nil},          // a window ago there was nothing
-		}},
-		{"counter, phase", []Limit{{N: 1, Per: 10 * s, Count: Counter, Phase: 3 * s}}, false, []step{
-			{2 * s, 0, 0, nil},
-			{3 * s, 0, 10 * s, []int{0}},
-			{13 * s, 0, 0, nil},
-		}},
-		{"counter, refused counted", []Limit{{N: 2, Per: 10 * s, Count: Counter}}, true, []step{
-			{1 * s, 0, 0, nil},
-			{1 * s, 0, 0, nil},
-			{1 * s, 0, 9*s + 6666666667, []int{0}}, // 3 in this window
-		}},
 		{"sliding", []Limit{{N: 2, Per: 10 * s, Count: Sliding}}, false, []step{
 			{0, 0, 0, nil},
 			{4 * s, 0, 0, nil},
@@ -124,6 +99,36 @@ func TestTake(t *testing.T) {
 			{0, 0, 1, []int{0}},
 			{1, 0, 0, nil},
 		}},
+		{"counter", []Limit{{N: 10, Per: 10 * s, Count: Counter}}, false, append(slices.Repeat([]step{{9 * s, 0, 0, nil}}, 10), []step{
+			{9 * s, 0, 2 * s, []int{0}},  // the window's 10 weigh 9 at 11 s
+			{10 * s, 0, 1 * s, []int{0}}, // where a fixed window had all, and a sliding one none until 19 s
+			{11*s - 1, 0, 1, []int{0}},
+			{11 * s, 0, 0, nil},
+			{11 * s, 0, 1 * s, []int{0}}, // 1 + 9 + 1
+			{12 * s, 0, 0, nil},
+			{15 * s, 0, 0, nil}, // 2 + 5 + 1
+			{15 * s, 0, 0, nil},
+			{15 * s, 0, 0, nil},
+			{15 * s, 0, 1 * s, []int{0}}, // 5 + 5 + 1
+			{20 * s, 0, 0, nil},          // 0 + 5 + 1
+			{40 * s, 0, 0, nil},          // two windows on
+		}...)},
+		{"counter, phase, tokens", []Limit{{Unit: Tokens, N: 100, Per: 10 * s, Count: Counter, Phase: 3 * s}}, false, []step{
+			{0, 60, 0, nil},
+			{2 * s, 41, time.Second + 10*s*1/60 + 1, []int{0}}, // until 59 are left of the 60, rounded up
+			{3 * s, 40, 0, nil},
+			{8 * s, 31, 166666667, []int{0}}, // 40 + 30 + 31
+			{8 * s, 30, 0, nil},
+			{8 * s, 101, 10 * s, []int{0}},
+			{13 * s, 100, 10 * s, []int{0}},
+		}},
+		{"refused ones count: counter", []Limit{{N: 2, Per: 10 * s, Count: Counter}}, true, []step{
+			{0, 0, 0, nil},
+			{0, 0, 0, nil},
+			{5 * s, 0, 5*s + 6666666667, []int{0}}, // 3, which weigh 1 at 16.67 s
+			{15 * s, 0, 5 * s, []int{0}},           // 1 + 1.5, and then 1 weighs 1 at 20 s
+			{20 * s, 0, 0, nil},
+		}},
 		{"all or none", []Limit{RPM(3), {Unit: Tokens, N: 100, Per: time.Minute, Count: Sliding}}, false, []step{
 			{30 * s, 90, 0, nil},
 			{31 * s, 20, 59 * s, []int{1}}, // draws no request
@@ -156,8 +161,8 @@ func TestTake(t *testing.T) {
 		{"day", []Limit{RPM(1), RPD(2)}, false, []step{
 			{0, 0, 0, nil},
 			{90 * s, 0, 0, nil},
-			{100 * s, 0, 20 * s, []int{0, 1}},
-			{170 * s, 0, 10 * s, []int{1}}, // as if it were the minute's
+			{100 * s, 0, 10*time.Hour - 100*s, []int{0, 1}},
+			{170 * s, 0, 10*time.Hour - 170*s, []int{1}},
 			{10*time.Hour - 1, 0, 1, []int{1}},
 			{10 * time.Hour, 0, 0, nil},
 		}},
@@ -188,8 +193,11 @@ func TestTake(t *testing.T) {
 			start := at(t, "2026-08-18T21:00:00Z")
 			q := newQuota(tt.limits)
 			for i, st := range tt.steps {
-				over, wait := q.take(start+st.at, st.tokens, tt.regardless)
-				var want []Limit
+				var over, want []Limit
+				var wait time.Duration
+				for _, e := range q.take(start+st.at, cost{Requests: 1, Tokens: st.tokens}, tt.regardless) {
+					over, wait = append(over, e.Limit), max(wait, e.wait)
+				}
 				for _, j := range st.over {
 					want = append(want, tt.limits[j])
 				}
@@ -252,6 +260,19 @@ func TestAgainstDefinition(t *testing.T) {
 				}
 			}
 			return n <= l.N
+		},
+		Counter: func(l Limit, past []drawn, now time.Duration, n int64) bool {
+			since := ((now-l.Phase)%l.Per + l.Per) % l.Per
+			sum := int64(0) // in parts of which one has Per
+			for _, p := range past {
+				switch begin := now - since; {
+				case p.at >= begin:
+					sum += p.n * int64(l.Per)
+				case p.at >= begin-l.Per:
+					sum += p.n * int64(l.Per-since)
+				}
+			}
+			return sum+n*int64(l.Per) <= l.N*int64(l.Per)
 		},
 		Bucket: func(l Limit, past []drawn, now time.Duration, n int64) bool {
 			full := big.NewRat(l.N, 1)
@@ -323,6 +344,44 @@ func TestBucketDoesNotDrift(t *testing.T) {
 			}
 			b.draw(now, 1)
 		}
+	}
+}
+
+func TestSpent(t *testing.T) {
+	const s = time.Second
+	type step struct {
+		at    time.Duration
+		draw  int64
+		used  int64
+		clear time.Duration
+	}
+	tests := map[Counting][]step{
+		Fixed:   {{0, 0, 0, 0}, {1 * s, 3, 3, 9 * s}, {9 * s, 0, 3, 1 * s}, {10 * s, 0, 0, 0}},
+		Sliding: {{0, 0, 0, 0}, {1 * s, 3, 3, 10 * s}, {5 * s, 1, 4, 10 * s}, {11 * s, 0, 1, 4 * s}, {15 * s, 0, 0, 0}},
+		Bucket:  {{0, 0, 0, 0}, {1 * s, 3, 3, 6 * s}, {2 * s, 0, 3, 5 * s}, {3 * s, 0, 2, 4 * s}, {7 * s, 0, 0, 0}},
+		Counter: {{0, 0, 0, 0}, {1 * s, 3, 3, 19 * s}, {10 * s, 0, 3, 10 * s}, {14 * s, 0, 2, 6 * s}, {14 * s, 1, 3, 16 * s}, {20 * s, 0, 1, 10 * s}, {30 * s, 0, 0, 0}},
+	}
+	for count, steps := range tests {
+		c := newCounter(Limit{N: 5, Per: 10 * s, Count: count})
+		for i, st := range steps {
+			if st.draw > 0 {
+				c.draw(st.at, st.draw)
+			}
+			if used, clear := c.spent(st.at); used != st.used || clear != st.clear {
+				t.Errorf("counting %v, step %d: %d used for %v, want %d for %v", count, i, used, clear, st.used, st.clear)
+			}
+		}
+	}
+}
+
+func TestCounterOfAll(t *testing.T) {
+	c := newCounter(Limit{Unit: Tokens, N: math.MaxInt64, Per: 3, Count: Counter})
+	c.draw(0, 1)
+	if got := c.wait(3, math.MaxInt64); got != 3 {
+		t.Errorf("for all that there is, wait for %v", got)
+	}
+	if got := c.wait(3, 1); got != 0 {
+		t.Errorf("for one, wait for %v", got)
 	}
 }
 

@@ -54,3 +54,26 @@ func ExampleServer_ServeHTTP() {
 	// gemini-2.5-flash 5 200
 	// gemini-2.5-flash 5 503
 }
+
+// The API is told from the path: this one is OpenAI's.
+func ExampleServer_openAI() {
+	api := &quotatest.Server{Limits: map[string][]quotatest.Limit{
+		"gpt-5": {{N: 3, Per: 24 * time.Hour, Count: quotatest.Bucket}},
+	}}
+	client := &http.Client{Transport: api}
+	for range 4 {
+		resp, err := client.Post("https://api.openai.com/v1/chat/completions", "application/json",
+			strings.NewReader(`{"model":"gpt-5","messages":[{"role":"user","content":"Why is the sky blue?"}]}`))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+		fmt.Println(resp.StatusCode, resp.Header.Get("x-ratelimit-remaining-requests"), "of", resp.Header.Get("x-ratelimit-limit-requests"))
+	}
+	// Output:
+	// 200 2 of 3
+	// 200 1 of 3
+	// 200 0 of 3
+	// 429 0 of 3
+}

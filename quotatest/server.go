@@ -1,6 +1,6 @@
-// Package quotatest is a Gemini API for tests: it answers every prompt with
-// the same words, but enforces its quotas as the real one does, with the same
-// refusals.
+// Package quotatest is a model API for tests: it answers every prompt with the
+// same words, but enforces its quotas as the real ones do, with the same
+// refusals. It speaks like the APIs of Gemini, OpenAI and Anthropic.
 //
 // A [Server] is an [http.Handler], to be reached through real sockets,
 //
@@ -24,13 +24,26 @@ import (
 	"time"
 )
 
-// A Server is a fake Gemini API. Its zero value answers every call and refuses
+// A Server is a fake model API. Its zero value answers every call and refuses
 // none.
 //
-// It has the methods generateContent, streamGenerateContent and countTokens of
-// any model, under any host and path prefix, and lists and describes models.
+// It tells from the path of a call, under any host and prefix, which API it has
+// to be:
+//   - Gemini has the methods generateContent, streamGenerateContent,
+//     embedContent, batchEmbedContents and countTokens of any model, and lists
+//     and describes models. Each text of batchEmbedContents is a request.
+//   - OpenAI has POST …/chat/completions and POST …/responses. The tokens of a
+//     call are those of its texts together, and one for each message, and two,
+//     and as many as it lets the answer have.
+//   - Anthropic has POST …/v1/messages.
+//
 // Everything else is not found. countTokens draws on no quota; the others do,
-// even if their body is broken or Script has them fail, as on the real API.
+// even if their body is broken or Script has them fail, as on the real APIs. Only
+// where the body does not name the model there is no quota to draw on.
+//
+// Responses of OpenAI and Anthropic state in their headers what is left of the
+// first limit of each Unit. The real ones count as [Bucket] does; it is for
+// Limits to say so.
 //
 // A Server is safe for simultaneous use by multiple goroutines. Its fields must
 // not change after the first call. The functions among them may be called by
@@ -53,7 +66,7 @@ type Server struct {
 	Think func(*http.Request) time.Duration
 
 	// Skew is the server's clock minus the caller's. It moves the Date headers
-	// and the windows of Fixed limits.
+	// and the windows of Fixed and Counter limits.
 	Skew time.Duration
 
 	// Script returns the HTTP status to answer the n-th call with instead of
@@ -74,8 +87,9 @@ type Server struct {
 	// to others get a 404. If nil, every model exists.
 	Models []string
 
-	// APIKey is the key that calls must have, in the header x-goog-api-key or
-	// the query parameter key. Those with another get a 400. If empty, any key
+	// APIKey is the key that calls must have: in the header x-goog-api-key or
+	// x-api-key, as a bearer token, or in the query parameter key. Those with
+	// another get a 400 from Gemini and a 401 from the others. If empty, any key
 	// will do, or none.
 	APIKey string
 
@@ -88,9 +102,9 @@ type Server struct {
 type Call struct {
 	At     time.Time // when it was counted, by the caller's clock
 	Model  string    // without "models/"
-	Method string    // such as generateContent
+	Method string    // such as generateContent, chat/completions, responses or messages
 	Status int       // the HTTP status it was answered with, even if nobody was left to hear it
-	Tokens int64     // of its prompt
+	Tokens int64     // what it is on limits of Tokens
 }
 
 // Calls returns the calls to model methods so far, in the order in which they
@@ -123,46 +137,52 @@ func (s *Server) answered(status int) int {
 // serve decides on a request that has arrived with the given body. The answer
 // is to be sent when the server has thought about it for so long.
 func (s *Server) serve(r *http.Request, body []byte) (a answer, think time.Duration) {
-	model, method := target(r)
+	d, model, method := route(r)
 	if method == "" {
 		return s.browse(r), 0
 	}
-	prompt, err := parse(body)
-	allowed, exists := s.allowed(r), s.exists(model)
-	c := Call{Model: model, Method: method, Tokens: prompt.tokens(s.Tokens)}
-	n, over, wait := s.count(c, allowed && exists && method != countTokens)
+	q := d.read(method, r.URL, body, s.Tokens)
+	q.method = method
+	if model != "" { // else the body has it
+		q.model = model
+	}
+	allowed, exists := s.allowed(r), q.model == "" || s.exists(q.model)
+	q.free = q.free || !allowed || !exists || q.model == ""
+	over, levels := s.count(d, &q)
 	switch {
 	case !allowed:
-		a = badKey()
+		a = d.badKey()
 	case !exists:
-		a = noModel(model)
+		a = d.noModel(q.model)
 	case len(over) > 0:
-		a = refusal(model, over, wait)
+		a = d.refusal(&q, over)
 	default:
-		a = s.perform(n, c, r, body, err)
+		a = s.perform(d, &q, r, body)
 		if s.Think != nil {
 			think = s.Think(replay(r, body))
 		}
 	}
-	a.events = events(r, method)
 	s.mu.Lock()
-	s.calls[n].Status = a.status
+	s.calls[q.n].Status = a.status
 	s.mu.Unlock()
-	return a, think
+	a.events = a.events || q.events
+	return a.with(levels), think
 }
 
-// count records a call and has it draw on the quota. It returns the call's
-// number and, for one to be refused, the limits in its way and for how long.
-func (s *Server) count(c Call, draws bool) (n int, over []Limit, wait time.Duration) {
+// count records a call and has it draw on the quota. It returns the limits in
+// its way and the headers that say what is left.
+func (s *Server) count(d dialect, q *query) (over []excess, levels http.Header) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.At = time.Now()
-	if draws {
-		now := time.Duration(c.At.Add(s.Skew).UnixNano())
-		over, wait = s.quota(c.Model).take(now, c.Tokens, s.CountRefused)
+	now := time.Now()
+	q.n, q.at = len(s.calls), now.Add(s.Skew)
+	s.calls = append(s.calls, Call{At: now, Model: q.model, Method: q.method, Tokens: q.cost[Tokens]})
+	if q.free {
+		return nil, nil
 	}
-	s.calls = append(s.calls, c)
-	return len(s.calls) - 1, over, wait
+	quota := s.quota(q.model)
+	over = quota.take(time.Duration(q.at.UnixNano()), q.cost, s.CountRefused)
+	return over, d.levels(quota, q.at)
 }
 
 // quota returns what counts the calls to a model.
@@ -182,23 +202,17 @@ func (s *Server) quota(model string) quota {
 	return q
 }
 
-// perform answers the n-th call, which the quota allows. broken is what is
-// wrong with its body.
-func (s *Server) perform(n int, c Call, r *http.Request, body []byte, broken error) answer {
+// perform answers a call that the quota allows.
+func (s *Server) perform(d dialect, q *query, r *http.Request, body []byte) answer {
 	if s.Script != nil {
-		if status := s.Script(n, replay(r, body)); status != 0 && status != http.StatusOK {
-			return failure(status, blame(status))
+		if status := s.Script(q.n, replay(r, body)); status != 0 && status != http.StatusOK {
+			return d.failure(status, blame(status))
 		}
 	}
-	switch {
-	case broken != nil:
-		return failure(http.StatusBadRequest, "Invalid JSON payload received: "+broken.Error())
-	case c.Method == countTokens:
-		return tokenCount(c.Tokens)
-	case c.Method == streamGenerateContent:
-		return stream(c.Model, c.Tokens, events(r, c.Method))
+	if q.broken != nil {
+		return d.failure(http.StatusBadRequest, "Invalid JSON payload received: "+q.broken.Error())
 	}
-	return generation(c.Model, c.Tokens)
+	return d.reply(q)
 }
 
 // browse answers what is not a call to a model's method.
@@ -208,13 +222,13 @@ func (s *Server) browse(r *http.Request) answer {
 	info := path.Base(dir) == "models" && name != "" && !strings.Contains(name, ":")
 	switch {
 	case r.Method != http.MethodGet || !list && !info:
-		return failure(http.StatusNotFound, "There is nothing to "+r.Method+" at "+r.URL.Path+".")
+		return gemini{}.failure(http.StatusNotFound, "There is nothing to "+r.Method+" at "+r.URL.Path+".")
 	case !s.allowed(r):
-		return badKey()
+		return gemini{}.badKey()
 	case list:
 		return modelList(s.names())
 	case !s.exists(name):
-		return noModel(name)
+		return gemini{}.noModel(name)
 	}
 	return modelInfo(name)
 }
@@ -241,5 +255,7 @@ func (s *Server) exists(model string) bool {
 func (s *Server) allowed(r *http.Request) bool {
 	return s.APIKey == "" ||
 		r.Header.Get("X-Goog-Api-Key") == s.APIKey ||
+		r.Header.Get("X-Api-Key") == s.APIKey ||
+		r.Header.Get("Authorization") == "Bearer "+s.APIKey ||
 		r.URL.Query().Get("key") == s.APIKey
 }

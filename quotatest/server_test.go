@@ -70,7 +70,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/v1beta/models/a", "", 400, `"API_KEY_INVALID"`},
 
 		{"GET", "/v1beta/models/a:generateContent" + key, "", 404, `"NOT_FOUND"`},
-		{"POST", "/v1beta/models/a:embedContent" + key, hello, 404, `"NOT_FOUND"`},
+		{"POST", "/v1beta/models/a:predict" + key, hello, 404, `"NOT_FOUND"`},
 		{"POST", "/v1beta/models/:generateContent" + key, hello, 404, `"NOT_FOUND"`},
 		{"POST", "/v1beta/caches/a:generateContent" + key, hello, 404, `"NOT_FOUND"`},
 		{"POST", "/a:generateContent" + key, hello, 404, `"NOT_FOUND"`},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -14,12 +15,14 @@ import (
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := read(r.Context(), r.Body)
 	if err != nil {
-		s.write(w, failure(http.StatusBadRequest, "The request did not arrive: "+err.Error()))
+		d, _, _ := route(r)
+		s.write(w, d.failure(http.StatusBadRequest, "The request did not arrive: "+err.Error()))
 		return
 	}
 	a, think := s.serve(r, body)
 	if sleep(r.Context(), think) != nil {
-		a = failure(statusCanceled, blame(statusCanceled))
+		d, _, _ := route(r)
+		a = d.failure(statusCanceled, blame(statusCanceled))
 	}
 	s.write(w, a)
 }
@@ -83,6 +86,7 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // describe sets the headers of an answer that is sent now.
 func (s *Server) describe(h http.Header, a answer) {
+	maps.Copy(h, a.header)
 	h.Set("Date", time.Now().Add(s.Skew).UTC().Format(http.TimeFormat))
 	h.Set("Content-Type", a.contentType())
 	if n := a.length(); n >= 0 {

@@ -5,8 +5,11 @@ import (
 	"io"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestModelList(t *testing.T) {
@@ -102,5 +105,61 @@ func TestStreamIsFlushed(t *testing.T) {
 		if w.log != want {
 			t.Errorf("%s: %s, want %s", target, w.log, want)
 		}
+	}
+}
+
+func TestEmbeddings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{Limits: map[string][]Limit{"*": {{N: 3, Per: time.Minute, Count: Sliding}}}}
+		one := decode[struct{ Embedding embedding }](t, do(s, "POST", "/models/e:embedContent", `{"content":{"parts":[{"text":"12345"}]}}`))
+		if len(one.Embedding.Values) == 0 {
+			t.Error("no embedding")
+		}
+		const text = `{"model":"models/e","content":{"parts":[{"text":"hello"}]}}`
+		for _, want := range []struct {
+			n, status int
+		}{{3, 429}, {2, 200}, {1, 429}, {0, 429}} { // a batch of none is still a request
+			body := `{"requests":[` + strings.Join(slices.Repeat([]string{text}, want.n), ",") + `]}`
+			resp := do(s, "POST", "/models/e:batchEmbedContents", body)
+			if resp.StatusCode != want.status {
+				t.Errorf("batch of %d: %s, want %d", want.n, resp.Status, want.status)
+			}
+			if resp.StatusCode == 200 {
+				if list := decode[struct{ Embeddings []embedding }](t, resp).Embeddings; len(list) != want.n {
+					t.Errorf("%d embeddings, want %d", len(list), want.n)
+				}
+				continue
+			}
+			v := decode[refused](t, resp).Error.Details[0].Violations[0]
+			if v.QuotaID != "EmbedContentRequestsPerMinutePerUserPerProjectPerModel-FreeTier" ||
+				v.QuotaMetric != "generativelanguage.googleapis.com/embed_content_free_tier_requests" {
+				t.Errorf("violation %+v", v)
+			}
+		}
+		var tokens []int64
+		for _, c := range s.Calls() {
+			tokens = append(tokens, c.Tokens)
+		}
+		if want := []int64{2, 6, 4, 2, 0}; !reflect.DeepEqual(tokens, want) {
+			t.Errorf("%v tokens, want %v", tokens, want)
+		}
+	})
+}
+
+func TestOutputTokens(t *testing.T) {
+	s := &Server{Limits: map[string][]Limit{"*": {{Unit: OutputTokens, N: 2*spoken - 1, Per: day, Count: Sliding}}}}
+	for i, want := range []int{200, 429} {
+		resp := do(s, "POST", flash+":generateContent", hello)
+		if resp.StatusCode != want {
+			t.Errorf("call %d: %s", i, resp.Status)
+		}
+		if want == 429 {
+			if v := decode[refused](t, resp).Error.Details[0].Violations[0]; v.QuotaID != "GenerateContentOutputTokensPerModelPerDay-FreeTier" {
+				t.Errorf("violation %+v", v)
+			}
+		}
+	}
+	if got := do(s, "POST", flash+":embedContent", `{}`).StatusCode; got != 200 {
+		t.Errorf("what says nothing: %d", got)
 	}
 }

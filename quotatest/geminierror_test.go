@@ -150,7 +150,7 @@ func TestRefusal(t *testing.T) {
 // TestRefusalKeepsItsWord comes back when the refusal says, and a nanosecond
 // earlier.
 func TestRefusalKeepsItsWord(t *testing.T) {
-	for _, count := range []Counting{Fixed, Sliding, Bucket} {
+	for _, count := range []Counting{Fixed, Sliding, Bucket, Counter} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &Server{
 				Limits: map[string][]Limit{"*": {{N: 3, Per: 7 * time.Second, Count: count, Phase: time.Second}}},

@@ -1,7 +1,6 @@
 package quotatest
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -17,19 +16,16 @@ type rpcError struct {
 	Details []any  `json:"details,omitempty"`
 }
 
-// failure returns an error with the given HTTP status.
-func failure(status int, message string, details ...any) answer {
+func (gemini) failure(status int, message string) answer { return rpcFailure(status, message) }
+
+// rpcFailure returns an error with the given HTTP status.
+func rpcFailure(status int, message string, details ...any) answer {
 	name, ok := codes[status]
 	if !ok {
 		name = "UNKNOWN"
 	}
-	return answer{status: status, parts: [][]byte{encode(struct {
-		Error rpcError `json:"error"`
-	}{rpcError{status, message, name, details}})}}
+	return answer{status: status, parts: [][]byte{encode(object{"error": rpcError{status, message, name, details}})}}
 }
-
-// statusCanceled is the status of calls whose caller has left.
-const statusCanceled = 499
 
 // codes has the google.rpc.Code of HTTP statuses.
 var codes = map[int]string{
@@ -46,30 +42,13 @@ var codes = map[int]string{
 	http.StatusGatewayTimeout:      "DEADLINE_EXCEEDED",
 }
 
-// blame returns what the API says when it fails for no reason of the caller's.
-func blame(status int) string {
-	switch status {
-	case http.StatusBadRequest:
-		return "Request contains an invalid argument."
-	case http.StatusTooManyRequests:
-		return "Resource exhausted. Please try again later." // as where a pool is shared, and nobody knows when
-	case statusCanceled:
-		return "The operation was cancelled."
-	case http.StatusInternalServerError:
-		return "An internal error has occurred."
-	case http.StatusServiceUnavailable:
-		return "The model is overloaded. Please try again later."
-	}
-	return cmp.Or(http.StatusText(status), "Unknown error.")
-}
-
-func noModel(model string) answer {
-	return failure(http.StatusNotFound,
+func (gemini) noModel(model string) answer {
+	return rpcFailure(http.StatusNotFound,
 		"models/"+model+" is not found. Call ListModels to see which models there are.")
 }
 
-func badKey() answer {
-	return failure(http.StatusBadRequest, "API key not valid. Please pass a valid API key.", errorInfo{
+func (gemini) badKey() answer {
+	return rpcFailure(http.StatusBadRequest, "API key not valid. Please pass a valid API key.", errorInfo{
 		Type:     typeURL + "ErrorInfo",
 		Reason:   "API_KEY_INVALID",
 		Domain:   "googleapis.com",
@@ -117,24 +96,29 @@ type retryInfo struct {
 	Delay string `json:"retryDelay"`
 }
 
-// refusal is the answer to a call that is over some limits of its model, as the
-// API words it: the message alone has the whole delay, the details have it cut
-// off to seconds, and no header has it.
-func refusal(model string, over []Limit, wait time.Duration) answer {
+// refusal has the whole delay in the message alone: the details have it cut off
+// to seconds, and no header has it.
+func (gemini) refusal(q *query, over []excess) answer {
 	var message strings.Builder
 	message.WriteString("You exceeded your current quota. To learn about quotas, head to: " + docs + ".")
 	var violations []violation
-	for _, l := range over {
-		metric, id := l.names()
-		fmt.Fprintf(&message, "\n* Quota exceeded for metric: %s, limit: %d, model: %s", metric, l.N, model)
-		v := violation{Metric: metric, ID: id, Dimensions: map[string]string{"location": "global", "model": model}}
-		if l.N > 0 {
-			v.Value = strconv.FormatInt(l.N, 10)
+	wait := time.Duration(0)
+	for _, e := range over {
+		metric, id := e.names(q.method)
+		fmt.Fprintf(&message, "\n* Quota exceeded for metric: %s, limit: %d, model: %s", metric, e.N, q.model)
+		v := violation{Metric: metric, ID: id, Dimensions: map[string]string{"location": "global", "model": q.model}}
+		if e.N > 0 {
+			v.Value = strconv.FormatInt(e.N, 10)
 		}
 		violations = append(violations, v)
+		if e.Per == day { // the real one's hint is the same as for its limits a minute
+			now := time.Duration(q.at.UnixNano())
+			e.wait = next(now, time.Minute, 0) - now
+		}
+		wait = max(wait, e.wait)
 	}
 	fmt.Fprintf(&message, "\nPlease retry in %v.", wait)
-	return failure(http.StatusTooManyRequests, message.String(),
+	return rpcFailure(http.StatusTooManyRequests, message.String(),
 		quotaFailure{typeURL + "QuotaFailure", violations},
 		help{typeURL + "Help", []link{{"Learn more about Gemini API quotas", docs}}},
 		retryInfo{typeURL + "RetryInfo", strconv.FormatInt(int64(wait/time.Second), 10) + "s"},
@@ -143,14 +127,22 @@ func refusal(model string, over []Limit, wait time.Duration) answer {
 
 // names returns the quotaMetric and the quotaId of a limit. There are no others
 // than for minutes and days.
-func (l Limit) names() (metric, id string) {
+func (l Limit) names(method string) (metric, id string) {
 	per := "PerMinute"
 	if l.Per == day {
 		per = "PerDay"
 	}
-	metric = service + "/generate_content_free_tier_"
-	if l.Unit == Tokens {
-		return metric + "input_token_count", "GenerateContentInputTokensPerModel" + per + "-FreeTier"
+	id, metric = "GenerateContent", service+"/generate_content_free_tier_"
+	if method == embedContent || method == batchEmbedContents {
+		id, metric = "EmbedContent", service+"/embed_content_free_tier_"
+	}
+	switch {
+	case l.Unit == Tokens:
+		return metric + "input_token_count", id + "InputTokensPerModel" + per + "-FreeTier"
+	case l.Unit == OutputTokens:
+		return metric + "output_token_count", id + "OutputTokensPerModel" + per + "-FreeTier"
+	case id == "EmbedContent":
+		return metric + "requests", id + "Requests" + per + "PerUserPerProjectPerModel-FreeTier"
 	}
 	return metric + "requests", "GenerateRequests" + per + "PerProjectPerModel-FreeTier"
 }
