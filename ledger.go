@@ -25,20 +25,19 @@ func (g *gate) try(t time.Duration, w *grant) (at time.Duration, taken bool) {
 		return at, false
 	}
 	wall := time.Now()
-	ok := g.ledger.file.with(wall, func(s spending) bool {
+	ok := g.ledger.file.with(wall, func() {
 		for i := range g.pools {
-			g.merge(t, wall, &g.pools[i], s)
+			g.merge(t, wall, &g.pools[i])
 		}
 		if at = g.ready(t, w.cost); at > t {
-			return false
+			return
 		}
 		g.admit(t, w)
 		for i := range g.pools[:w.pools] {
 			if p := &g.pools[i]; p.limit.Per >= day {
-				g.book(t, wall, p, s, p.share(w.cost))
+				g.book(t, wall, p, p.share(w.cost))
 			}
 		}
-		return true
 	})
 	if !ok {
 		return t + busy, true
@@ -60,12 +59,12 @@ func (g *gate) booked(w *grant) bool {
 }
 
 // merge counts what others have spent of the limit as spent.
-func (g *gate) merge(t time.Duration, wall time.Time, p *pool, s spending) {
+func (g *gate) merge(t time.Duration, wall time.Time, p *pool) {
 	if p.limit.Per < day {
 		return
 	}
 	today := g.back(t, wall, p)
-	for back, n := range s[g.id(p)] {
+	for back, n := range g.ledger.file.spent[g.id(p)] {
 		more, at := n-p.known[back], t
 		if p.limit.Refill != Calendar {
 			at = min(t, t+time.Unix(back, 0).Add(-p.limit.Per).Sub(wall))
@@ -83,9 +82,9 @@ func (g *gate) merge(t time.Duration, wall time.Time, p *pool, s spending) {
 
 // book notes n more tokens of the limit as spent at the time given, fewer if
 // that is negative.
-func (g *gate) book(at time.Duration, wall time.Time, p *pool, s spending, n int64) {
+func (g *gate) book(at time.Duration, wall time.Time, p *pool, n int64) {
 	back := g.back(at, wall, p)
-	s.add(g.id(p), back, n)
+	g.ledger.file.add(g.id(p), back, n)
 	p.know(back, n)
 }
 
@@ -105,10 +104,7 @@ func (g *gate) rebook(t time.Duration, w *grant, p *pool, n int64) {
 		return
 	}
 	wall := time.Now().Add(w.let - t)
-	g.ledger.file.with(wall, func(s spending) bool {
-		g.book(w.let, wall, p, s, n)
-		return true
-	})
+	g.ledger.file.with(wall, func() { g.book(w.let, wall, p, n) })
 }
 
 // exhaust writes down that nothing is left of a limit's day.
@@ -117,12 +113,10 @@ func (g *gate) exhaust(t time.Duration, p *pool) {
 		return
 	}
 	wall := time.Now()
-	g.ledger.file.with(wall, func(s spending) bool {
-		n := p.limit.N - s[g.id(p)][g.back(t, wall, p)]
-		if n > 0 {
-			g.book(t, wall, p, s, n)
+	g.ledger.file.with(wall, func() {
+		if n := p.limit.N - g.ledger.file.spent[g.id(p)][g.back(t, wall, p)]; n > 0 {
+			g.book(t, wall, p, n)
 		}
-		return n > 0
 	})
 }
 

@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,23 +19,30 @@ import (
 // one machine at once.
 //
 // Who spends has to hold the file's lock, and to have in memory what the file
-// says. The lock is kept until what was spent is written, in the background: a
-// request waits for another process to write, but not for its own.
+// says. What is spent goes to a journal at once, which a process that ends in
+// the next moment leaves behind, and to the file in the background. The lock is
+// kept until then: a request waits for another process to write, but not for
+// its own.
 type stateFile struct {
 	path string
 	warn func(error)
 	lock *flock.Flock
 	next *flock.Flock // whoever holds it gets lock next: else one could starve the other
 
-	mu     sync.Mutex
-	inTurn bool        // another process has or wants lock
-	queued bool        // we hold next
-	held   bool        // we hold lock, until what is new is written
-	yield  bool        // and are about to release it, since another process waits
-	dirty  bool        // something is new
-	seen   os.FileInfo // of the file as it is in memory
-	spent  spending
-	wrong  string // what was last warned of
+	mu      sync.Mutex
+	inTurn  bool        // another process has or wants lock
+	queued  bool        // we hold next
+	held    bool        // we hold lock
+	writing bool        // a goroutine writes what is new
+	idle    *time.Timer // releases lock if nothing else is; nil: something else will
+	yield   bool        // we are about to release it, since another process waits
+	dirty   bool        // something is new
+	text    []byte      // of the file that is in memory
+	spent   spending
+	seq     int64    // of the last entry in the journal
+	fresh   []byte   // entries that are not in the journal yet
+	log     *os.File // the journal, while lock is held
+	wrong   string   // what was last warned of
 }
 
 // spending is how many tokens were spent, by limit and by when they are back,
@@ -68,28 +76,73 @@ func openState(path string, warn func(error)) *stateFile {
 	return s
 }
 
-// with calls f, which may look at what was spent and change it, and says
-// whether it has. with returns false if that has to wait for another process.
-func (s *stateFile) with(now time.Time, f func(spending) bool) bool {
+// with calls f, which may look at what was spent and add to it. with returns
+// false if that has to wait for another process.
+func (s *stateFile) with(now time.Time, f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.yield || !s.held && !s.acquire() {
 		return false
 	}
 	if !s.held {
+		s.held = true
 		s.read(now)
 	}
-	changed := f(s.spent)
-	s.dirty = s.dirty || changed
+	f()
+	if len(s.fresh) > 0 {
+		s.record()
+		s.dirty = true
+	}
 	switch {
-	case s.held: // the writer releases it
-	case changed:
-		s.held = true
+	case s.writing:
+	case s.dirty:
+		s.writing = true
 		go s.write()
-	default:
+	case s.idle == nil:
 		s.release()
 	}
 	return true
+}
+
+// add notes n more tokens as spent.
+func (s *stateFile) add(id string, back, n int64) {
+	s.spent.add(id, back, n)
+	s.seq++
+	s.fresh = fmt.Appendf(s.fresh, "%d %d %d %q\n", s.seq, back, n, id)
+}
+
+// record writes what was added to the journal.
+func (s *stateFile) record() {
+	var err error
+	if s.log == nil {
+		s.log, err = os.OpenFile(s.journal(), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	}
+	if err == nil {
+		_, err = s.log.Write(s.fresh)
+	}
+	if err != nil {
+		s.complain(err)
+	}
+	s.fresh = s.fresh[:0]
+}
+
+func (s *stateFile) journal() string { return s.path + ".journal" }
+
+// replay adds what a process has left in the journal.
+func (s *stateFile) replay() {
+	text, err := os.ReadFile(s.journal())
+	if err != nil {
+		return // there is none
+	}
+	for line := range bytes.Lines(text) {
+		var seq, back, n int64
+		var id string
+		if _, err := fmt.Sscanf(string(line), "%d %d %d %q\n", &seq, &back, &n, &id); err != nil || seq <= s.seq {
+			continue // half a line, or in the file already
+		}
+		s.spent.add(id, back, n)
+		s.seq, s.dirty = seq, true
+	}
 }
 
 // acquire tries to lock the file: at once if nobody is known to wait for it,
@@ -145,43 +198,68 @@ func (s *stateFile) complain(err error) {
 	}
 }
 
-func (s *stateFile) release() { _ = s.lock.Unlock() }
+func (s *stateFile) release() {
+	if s.idle != nil {
+		s.idle.Stop()
+		s.idle = nil
+	}
+	if s.log != nil {
+		_ = s.log.Close()
+		s.log = nil
+	}
+	s.held, s.yield = false, false
+	_ = s.lock.Unlock()
+}
 
-// read reads the file if it is not the one in memory. What cannot be read is
-// as if it were not there, but for what this process has spent itself.
+// linger is how long the lock is kept when nothing is left to be written, and
+// nobody waits: the next request finds it held.
+const linger = 20 * time.Millisecond
+
+// rest releases the lock when it has lingered.
+func (s *stateFile) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held && !s.writing {
+		s.release()
+	}
+}
+
+// read reads the file, and the journal. What cannot be read is as if it were not
+// there, but for what this process has spent itself.
 func (s *stateFile) read(now time.Time) {
-	info, err := os.Stat(s.path)
+	defer s.replay()
+	text, err := os.ReadFile(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		s.seen, s.spent = nil, make(spending)
+		s.text, s.spent, s.seq = nil, make(spending), 0
 		return
-	case err == nil && s.seen != nil && os.SameFile(info, s.seen) && info.ModTime().Equal(s.seen.ModTime()) && info.Size() == s.seen.Size():
-		return
+	case err == nil && s.text != nil && bytes.Equal(text, s.text):
+		return // its other marks, time and size and number, may be those of a newer one
 	}
-	var file struct {
-		Version int
-		Spent   spending
-	}
-	text, err := os.ReadFile(s.path)
+	var file contents
 	if err == nil {
 		err = json.Unmarshal(text, &file)
 	}
 	if err == nil && file.Version != stateVersion {
 		err = fmt.Errorf("it has version %d, not %d", file.Version, stateVersion)
 	}
-	if s.spent == nil {
-		s.spent = make(spending)
-	}
-	s.seen = info
+	s.text = text
 	if err != nil {
 		s.complain(fmt.Errorf("not understood, starting a new one: %w", err))
-		return
+	} else {
+		s.spent, s.seq = file.Spent, file.Seq
 	}
-	s.spent = file.Spent
 	if s.spent == nil {
 		s.spent = make(spending)
 	}
 	s.spent.forget(now)
+}
+
+// contents is what the file says.
+type contents struct {
+	Version int      `json:"version"`
+	Seq     int64    `json:"seq"` // of the last entry of the journal that is in it
+	Spent   spending `json:"spent"`
 }
 
 func (s spending) add(id string, back, n int64) {
@@ -201,37 +279,43 @@ func (s spending) forget(now time.Time) {
 	}
 }
 
-// write writes what is new until nothing is, and then releases the file; sooner
-// if another process waits for it.
+// write writes what is new until nothing is.
 func (s *stateFile) write() {
 	for {
 		s.mu.Lock()
 		if !s.dirty {
-			s.held, s.yield = false, false
-			s.release()
+			s.writing = false
+			if s.yield {
+				s.release()
+			} else if s.idle == nil {
+				s.idle = time.AfterFunc(linger, s.rest)
+			} else {
+				s.idle.Reset(linger)
+			}
 			s.mu.Unlock()
 			return
 		}
 		s.dirty = false
 		s.spent.forget(time.Now())
-		text, err := json.Marshal(struct {
-			Version int      `json:"version"`
-			Spent   spending `json:"spent"`
-		}{stateVersion, s.spent})
+		seq := s.seq
+		text, err := json.Marshal(contents{stateVersion, seq, s.spent})
 		s.mu.Unlock()
-		var info os.FileInfo
 		if err == nil {
-			info, err = replace(s.path, text)
+			err = replace(s.path, text)
 		}
 		alone, _ := s.next.TryLock()
 		if alone {
 			_ = s.next.Unlock()
 		}
 		s.mu.Lock()
-		if err != nil {
+		switch {
+		case err != nil:
 			s.complain(err)
+			text = nil
+		case seq == s.seq && s.log != nil:
+			_ = s.log.Truncate(0)
 		}
-		s.seen, s.yield = info, !alone
+		s.text, s.yield = text, !alone
 		s.inTurn = s.inTurn || s.yield
 		s.mu.Unlock()
 	}
@@ -239,10 +323,10 @@ func (s *stateFile) write() {
 
 // replace writes a file in such a way that it is there as it was or as it is
 // to be, whatever happens meanwhile.
-func replace(path string, text []byte) (os.FileInfo, error) {
+func replace(path string, text []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Sync(), f.Close())
@@ -250,7 +334,7 @@ func replace(path string, text []byte) (os.FileInfo, error) {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return os.Stat(path)
+	return nil
 }

@@ -202,6 +202,36 @@ func TestStateFileBroken(t *testing.T) {
 	}
 }
 
+// A process that ends in the middle leaves a journal behind.
+func TestStateFileJournal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.json")
+	const id = "api.example.com gemini-2.5-flash requests per 24h0m0s"
+	file := `{"version":1,"seq":5,"spent":{"` + id + `":{"946800000":5}}}`
+	journal := fmt.Sprintf("5 946800000 1 %q\n6 946800000 2 %q\n7 946800000 -1 %q\nnonsense\n8 9468000", id, id, id)
+	for name, text := range map[string]string{path: file, path + ".journal": journal} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(10 * time.Hour) // the day ends in 22 hours, at 946800000
+		tr := func() *Transport {
+			return &Transport{Base: &counted{}, Quotas: Quotas{"*": {RPD(10)}}, StateFile: path}
+		}
+		if n := send(t, tr(), 1); n != 1 {
+			t.Errorf("let %d through, want 1", n)
+		}
+		restart()
+		if n := send(t, tr(), 10); n != 3 {
+			t.Errorf("after 5 and 2, less 1, and 1, %d of 10 were let through, want 3", n)
+		}
+		restart()
+	})
+	if info, err := os.Stat(path + ".journal"); err != nil || info.Size() != 0 {
+		t.Errorf("the journal is not empty in the end: %v, %v", info, err)
+	}
+}
+
 // Several processes at once spend no more than one.
 func TestStateFileProcesses(t *testing.T) {
 	const env = "TOLLGATE_TEST_STATE"
@@ -230,13 +260,14 @@ func TestStateFileProcesses(t *testing.T) {
 		wg.Go(func() {
 			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestStateFileProcesses$")
 			cmd.Env = append(os.Environ(), env+"="+srv.URL+" "+path)
-			if out, err := cmd.CombinedOutput(); err != nil {
+			if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "WARN") {
 				t.Errorf("%v: %s", err, out)
 			}
 		})
 	}
 	wg.Wait()
 	if n := api.n.Load(); n != 50 {
-		t.Errorf("4 processes sent %d requests, want 50", n)
+		text, _ := os.ReadFile(path)
+		t.Errorf("4 processes sent %d requests, want 50: %s", n, text)
 	}
 }

@@ -73,9 +73,8 @@ type Transport struct {
 
 	// StateFile is the path of a file where what was spent of limits of a day
 	// is kept, so that it survives a restart; several processes of a machine
-	// may use one at once. Its folder has to exist, and gets two empty lock
-	// files beside it. It is written in the background, within milliseconds of
-	// sending a request. A file that is not understood is replaced; see
+	// may use one at once. Its folder has to exist, and gets two lock files and
+	// a journal beside it. A file that is not understood is replaced; see
 	// Trace.StateError. Not for a Limiter of your own. Empty: none.
 	StateFile string
 
