@@ -26,7 +26,6 @@ type gate struct {
 	daily   bool          // one of the limits is kept by days
 	past    *past         // while no limit of requests is known; nil: one is
 	coming  int64         // requests let through that are not at the server yet
-	sent    cost          // what all that were let through drew, from the beginning
 	// Grants that were sent and not answered, in the order of their sending.
 	// After a flight they count as arrived.
 	first, last *grant

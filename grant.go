@@ -27,7 +27,6 @@ type grant struct {
 	sent   time.Duration // when it was written
 	spent  time.Duration // when its tokens were
 	pools  int           // how many there were when it was let through
-	mark   cost          // what all until then drew, this one included
 	refill Refill        // the rule for limits that the server states
 	slow   bool          // counts as in flight while the gate opens slowly
 	closed bool          // no longer in flight at all
@@ -59,8 +58,6 @@ func (g *gate) admit(t time.Duration, w *grant) {
 	}
 	w.slow = g.pause.admit(t)
 	g.coming += w.cost[Requests]
-	g.sent.Add(w.cost)
-	w.mark = g.sent
 }
 
 // arrive counts the tokens of w as spent at the given time.

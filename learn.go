@@ -94,13 +94,16 @@ func (g *gate) heed(t time.Duration, w *grant, levels []provider.Level) (learned
 			return p.limit.Unit == l.Unit && p.limit.Per > 0 && (l.Per == 0 || l.Per == p.limit.Per)
 		})
 		if i >= 0 {
-			g.pools[i].lower(t, w.spent, l.Left-(g.sent[l.Unit]-w.mark[l.Unit]))
+			g.pools[i].lower(t, w.spent, l.Left)
 		}
 	}
 	return learned
 }
 
-// lower corrects the level to what the server said it was at the given time.
+// lower corrects the level to what the server said it was at the given time: it
+// cannot be more. What was sent since is off ours already. (To take that off
+// theirs as well would be right only for what has not overtaken the request: of
+// those sent together with it, it would be counted twice.)
 func (p *pool) lower(t, at time.Duration, left int64) {
 	if p.limit.Refill == Steady {
 		left += int64(max(t-at, 0) / p.limit.gap())

@@ -166,3 +166,45 @@ func TestLearnStreamError(t *testing.T) {
 		})
 	}
 }
+
+// An API of OpenAI's kind states its limits with every response.
+func TestLearnOpenAI(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &quotatest.Server{
+			Limits:  map[string][]quotatest.Limit{"*": {{N: 30, Per: time.Minute, Count: quotatest.Bucket}}},
+			Latency: workload.Jitter,
+		}
+		tr := &tollgate.Transport{Base: server}
+		client := &http.Client{Transport: &tollgate.Retry{Base: tr}}
+		call := func() {
+			resp, err := client.Post(openai, "application/json", strings.NewReader(`{"model":"gpt","messages":[{"role":"user","content":"Hello."}]}`))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+				t.Errorf("%d %s, %v", resp.StatusCode, b, err)
+			}
+		}
+		for range 5 {
+			call()
+		}
+		st := tr.Status()
+		if len(st) != 1 || len(st[0].Limits) != 1 || st[0].Limits[0].N != 30 || st[0].Limits[0].Per != time.Minute || !st[0].Limits[0].Learned || st[0].Limits[0].Refill != tollgate.Steady {
+			t.Fatalf("status %+v, want 30 requests per minute, learned, steady", st)
+		}
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(call)
+		}
+		wg.Wait()
+		ideal := (100 - 25) * 2 * time.Second
+		ratio := time.Since(began).Seconds() / ideal.Seconds()
+		t.Logf("100 more: %d refused, %v, %.3f of ideal", server.Refused(), time.Since(began).Round(time.Millisecond), ratio)
+		if server.Refused() > 1 || ratio > 1.1 {
+			t.Errorf("%d refused, %.3f of ideal; want at most 1 and 1.1", server.Refused(), ratio)
+		}
+	})
+}

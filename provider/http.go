@@ -25,9 +25,12 @@ func (plain) Read(*Call, io.Reader, bool) {}
 
 func (plain) Levels(*http.Response) []Level { return nil }
 
-func (plain) Refusal(r *http.Response, _ []byte) Refusal {
-	wait, ok := retryAfter(r)
-	return Refusal{Wait: wait, Hinted: ok}
+func (plain) Refusal(r *http.Response, body []byte) Refusal {
+	ref := prose(body)
+	if wait, ok := retryAfter(r); ok {
+		ref.Wait, ref.Hinted = wait, true
+	}
+	return ref
 }
 
 // Host returns the host of a request as quotas have it: in lower case, and

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // OpenAI is the API of OpenAI and those made after it: Azure OpenAI, Groq, xAI
@@ -54,6 +55,9 @@ func modelCall(r *http.Request) Call {
 	c.Open = model(r)
 	c.Aside = !c.Open
 	c.Refill = Steady
+	if r.URL.Hostname() == "api.mistral.ai" {
+		c.Refill = Calendar // its minutes are the wall clock's
+	}
 	return c
 }
 
@@ -67,6 +71,20 @@ func (openAI) Read(c *Call, body io.Reader, tokens bool) {
 		c.Cost[Tokens] = p.tokens(4) + p.messages + 2 + p.maxTokens
 	}
 }
+
+func (openAI) Levels(r *http.Response) []Level {
+	list := levels(r)
+	if r.Request != nil && r.Request.URL.Hostname() == "api.groq.com" {
+		for i := range list {
+			if list[i].Unit == Requests {
+				list[i].Per = 24 * time.Hour // https://console.groq.com/docs/rate-limits
+			}
+		}
+	}
+	return list
+}
+
+func (anthropic) Levels(r *http.Response) []Level { return anthropicLevels(r) }
 
 // Its usage: of the prompt, what was not read from a cache.
 var anthropicUsage = []Usage{

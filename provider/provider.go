@@ -138,7 +138,7 @@ func For(r *http.Request) API {
 		return Gemini
 	case host == "api.anthropic.com", r.Header.Get("Anthropic-Version") != "":
 		return Anthropic
-	case host == "api.openai.com", host == "api.groq.com", host == "api.x.ai",
+	case host == "api.openai.com", host == "api.groq.com", host == "api.x.ai", host == "api.mistral.ai",
 		strings.HasSuffix(host, ".openai.azure.com"):
 		return OpenAI
 	}

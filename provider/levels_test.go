@@ -1,0 +1,138 @@
+package provider_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"reflect"
+	"testing"
+	"time"
+
+	"example.com/tollgate/provider"
+)
+
+// response is one of the given host, with headers in pairs.
+func response(host string, status int, header ...string) *http.Response {
+	r := &http.Response{StatusCode: status, Header: http.Header{}, Request: &http.Request{Method: "POST", URL: &url.URL{Scheme: "https", Host: host, Path: "/v1/chat/completions"}}}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	return r
+}
+
+func TestLevels(t *testing.T) {
+	const (
+		minute = time.Minute
+		date   = "Wed, 05 Mar 2025 10:00:00 GMT"
+	)
+	level := func(u provider.Unit, n int64, per time.Duration, left int64, full time.Duration) provider.Level {
+		return provider.Level{Unit: u, N: n, Per: per, Left: left, Full: full}
+	}
+	tests := []struct {
+		name   string
+		host   string
+		header []string
+		want   []provider.Level
+	}{
+		{"nothing", "api.openai.com", nil, nil},
+		{"a minute's", "api.openai.com", []string{
+			"x-ratelimit-limit-requests", "600", "x-ratelimit-remaining-requests", "590", "x-ratelimit-reset-requests", "1s",
+			"x-ratelimit-limit-tokens", "30000", "x-ratelimit-remaining-tokens", "20000", "x-ratelimit-reset-tokens", "20s",
+		}, []provider.Level{level(provider.Requests, 600, minute, 590, time.Second), level(provider.Tokens, 30000, minute, 20000, 20*time.Second)}},
+		{"a day's", "api.openai.com", []string{"x-ratelimit-limit-requests", "200", "x-ratelimit-remaining-requests", "199", "x-ratelimit-reset-requests", "7m12s"},
+			[]provider.Level{level(provider.Requests, 200, 24*time.Hour, 199, 432*time.Second)}},
+		{"full, which does not say in how long", "api.openai.com", []string{"x-ratelimit-limit-tokens", "1000", "x-ratelimit-remaining-tokens", "1000", "x-ratelimit-reset-tokens", "0s"},
+			[]provider.Level{level(provider.Tokens, 1000, 0, 1000, 0)}},
+		{"no reset", "api.x.ai", []string{"x-ratelimit-limit-requests", "300", "x-ratelimit-remaining-requests", "299"},
+			[]provider.Level{level(provider.Requests, 300, 0, 299, -1)}},
+		{"Groq's requests are a day's", "api.groq.com", []string{"x-ratelimit-limit-requests", "1000", "x-ratelimit-remaining-requests", "1000", "x-ratelimit-reset-requests", "0s"},
+			[]provider.Level{level(provider.Requests, 1000, 24*time.Hour, 1000, 0)}},
+		{"Azure, in seconds", "x.openai.azure.com", []string{"x-ratelimit-limit-tokens", "6000", "x-ratelimit-remaining-tokens", "3000", "x-ratelimit-reset-tokens", "30", "x-ratelimit-renewalperiod-tokens", "60"},
+			[]provider.Level{level(provider.Tokens, 6000, minute, 3000, 30*time.Second)}},
+		{"Azure, in milliseconds", "x.openai.azure.com", []string{"x-ratelimit-limit-tokens", "6000", "x-ratelimit-remaining-tokens", "5900", "x-ratelimit-reset-tokens", "1000"},
+			[]provider.Level{level(provider.Tokens, 6000, minute, 5900, time.Second)}},
+		{"Azure, unknown", "x.openai.azure.com", []string{"x-ratelimit-limit-requests", "-1", "x-ratelimit-limit-tokens", "6000", "x-ratelimit-remaining-tokens", "-1", "x-ratelimit-reset-tokens", "-1"},
+			[]provider.Level{level(provider.Tokens, 6000, 0, -1, -1)}},
+		{"Mistral", "api.mistral.ai", []string{"x-ratelimit-limit-req-minute", "60", "x-ratelimit-remaining-req-minute", "59", "x-ratelimit-limit-tokens-minute", "500000", "x-ratelimit-remaining-tokens-minute", "499000"},
+			[]provider.Level{level(provider.Requests, 60, minute, 59, -1), level(provider.Tokens, 500000, minute, 499000, -1)}},
+		{"Anthropic", "api.anthropic.com", []string{"Date", date,
+			"anthropic-ratelimit-requests-limit", "50", "anthropic-ratelimit-requests-remaining", "49", "anthropic-ratelimit-requests-reset", "2025-03-05T10:00:01Z",
+			"anthropic-ratelimit-tokens-limit", "50000", "anthropic-ratelimit-tokens-remaining", "48000", "anthropic-ratelimit-tokens-reset", "2025-03-05T10:00:03Z",
+			"anthropic-ratelimit-input-tokens-limit", "40000", "anthropic-ratelimit-input-tokens-remaining", "39000", "anthropic-ratelimit-input-tokens-reset", "2025-03-05T09:59:00Z",
+			"anthropic-ratelimit-output-tokens-limit", "8000", "anthropic-ratelimit-output-tokens-remaining", "8000",
+		}, []provider.Level{level(provider.Requests, 50, minute, 49, time.Second), level(provider.Tokens, 40000, minute, 39000, 0), level(provider.OutputTokens, 8000, minute, 8000, -1)}},
+		{"nonsense", "api.openai.com", []string{"x-ratelimit-limit-requests", "many", "x-ratelimit-limit-tokens", "99999999999999999999"}, nil},
+		{"more left than there is", "api.openai.com", []string{"x-ratelimit-limit-requests", "5", "x-ratelimit-remaining-requests", "6", "x-ratelimit-reset-requests", "-3s"},
+			[]provider.Level{level(provider.Requests, 5, 0, -1, -1)}},
+		{"a plain host", "api.example.com", nil, nil},
+	}
+	for _, test := range tests {
+		r := response(test.host, 200, test.header...)
+		if got := provider.For(r.Request).Levels(r); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
+func TestProse(t *testing.T) {
+	openai := func(text string) string {
+		return fmt.Sprintf(`{"error":{"message":%q,"type":"tokens","code":"rate_limit_exceeded"}}`, text)
+	}
+	tpm := provider.Violation{Unit: provider.Tokens, N: 30000, Per: time.Minute}
+	tests := []struct {
+		name, body string
+		header     []string
+		want       provider.Refusal
+	}{
+		{"bare", `{"error":{"message":"slow down"}}`, nil, provider.Refusal{}},
+		{"milliseconds", openai("Please try again in 634ms. Visit the page."), nil, provider.Refusal{Wait: 634 * time.Millisecond, Hinted: true}},
+		{"minutes", openai("Please try again in 7m12s."), nil, provider.Refusal{Wait: 432 * time.Second, Hinted: true}},
+		{"fractions", openai("Please try again in 1m2.5s"), nil, provider.Refusal{Wait: 62500 * time.Millisecond, Hinted: true}},
+		{"the whole account", openai("Rate limit reached for m in organization o on tokens per min (TPM): Limit 30000, Used 29000, Requested 2500. Please try again in 3s."), nil,
+			provider.Refusal{Wait: 3 * time.Second, Hinted: true, Limits: []provider.Violation{tpm}}},
+		{"an account without a hint", openai("on tokens per min (TPM): Limit 30000, Used 29000, Requested 2500."), nil,
+			provider.Refusal{Wait: 3 * time.Second, Hinted: true, Limits: []provider.Violation{tpm}}},
+		{"never fits", openai("Request too large on tokens per min (TPM): Limit 30000, Requested 45000."), nil,
+			provider.Refusal{Wait: 30 * time.Second, Hinted: true, Never: true, Limits: []provider.Violation{tpm}}},
+		{"requests a day", openai("on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in 7m12s."), nil,
+			provider.Refusal{Wait: 432 * time.Second, Hinted: true, Limits: []provider.Violation{{N: 200, Per: 24 * time.Hour}}}},
+		{"a header goes before", openai("Please try again in 7m12s."), []string{"Retry-After", "5"}, provider.Refusal{Wait: 5 * time.Second, Hinted: true}},
+		{"Azure's two", openai("Please retry after 1 second."), []string{"Retry-After", "1", "Retry-After-Ms", "0"}, provider.Refusal{Wait: time.Second, Hinted: true}},
+		{"no quota at all", `{"error":{"message":"You exceeded your current quota, please check your plan.","type":"insufficient_quota"}}`, nil, provider.Refusal{Never: true}},
+		{"no credit", `{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the API."}}`, nil, provider.Refusal{Never: true}},
+		{"numbers beyond reason", openai("Limit 1, Used 999999999999999, Requested 1 on tokens per min. Please try again in 999999h"), nil,
+			provider.Refusal{Wait: 999999 * time.Hour, Hinted: true, Limits: []provider.Violation{{Unit: provider.Tokens, N: 1, Per: time.Minute}}}},
+		{"no time at all", openai("Please try again in a while."), nil, provider.Refusal{}},
+	}
+	for _, test := range tests {
+		r := response("api.openai.com", 429, test.header...)
+		if got := provider.OpenAI.Refusal(r, []byte(test.body)); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
+func FuzzLevels(f *testing.F) {
+	f.Add("600", "590", "1s", "60", "2025-03-05T10:00:01Z")
+	f.Add("1", "0", "30", "", "")
+	f.Fuzz(func(t *testing.T, limit, left, reset, period, date string) {
+		var header []string
+		for _, unit := range []string{"requests", "tokens", "req-minute"} {
+			header = append(header, "x-ratelimit-limit-"+unit, limit, "x-ratelimit-remaining-"+unit, left, "x-ratelimit-reset-"+unit, reset, "x-ratelimit-renewalperiod-"+unit, period)
+		}
+		header = append(header, "anthropic-ratelimit-requests-limit", limit, "anthropic-ratelimit-requests-remaining", left, "anthropic-ratelimit-requests-reset", date)
+		r := response("api.groq.com", 200, header...)
+		for _, api := range []provider.API{provider.OpenAI, provider.Anthropic} {
+			for _, l := range api.Levels(r) {
+				if l.N <= 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
+					t.Errorf("%+v", l)
+				}
+			}
+		}
+	})
+}
+
+func FuzzProse(f *testing.F) {
+	f.Add([]byte("on tokens per min (TPM): Limit 30000, Used 29000, Requested 2500. Please try again in 1h2m3.5s"))
+	f.Fuzz(func(t *testing.T, b []byte) { check(t, provider.OpenAI.Refusal(&http.Response{}, b)) })
+}
