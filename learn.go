@@ -33,7 +33,13 @@ func (g *gate) learn(t time.Duration, u Unit, n int64, per time.Duration, refill
 	}
 	for i := range g.pools {
 		p := &g.pools[i]
-		if p.limit.Unit != u || p.limit.Per != per {
+		if p.limit.Unit != u || p.limit.Per <= 0 || (p.limit.Per < day) != (per < day) {
+			continue
+		}
+		if p.limit.Per != per {
+			if p.limit.N == n && !p.learned {
+				return Change{}, false // the same one, and whoever configured it knows in how long
+			}
 			continue
 		}
 		if n == p.limit.N || n > p.limit.N && !p.learned {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -216,4 +217,34 @@ func TestBucketBurst(t *testing.T) {
 	if !b.TryTake(3) {
 		t.Error("3 with a burst of 3 are not there")
 	}
+}
+
+// A limit that is stated in another time than it was configured in is another
+// one, unless the number is the same.
+func TestGateLearns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate("k", Quota{{N: 10, Per: 2 * s}, {N: 5, Per: s}})
+		w := mustAcquire(t, g, 1)
+		w.Answered(200, time.Time{}, []provider.Level{
+			{N: 10, Per: time.Minute, Left: -1, Full: -1},                                     // the first one
+			{N: 4, Per: s, Left: 1, Full: -1},                                                 // the second one, and less
+			{N: 100, Per: time.Minute, Left: 50, Full: -1},                                    // a new one
+			{Unit: Tokens, N: 1000, Per: time.Minute, Left: 10, Full: s},                      // and another
+			{Per: time.Minute, Left: -1}, {N: 7, Left: -1}, {Unit: 9, N: 1, Per: s, Left: -1}, // nothing
+		})
+		var got []LimitStatus
+		for _, l := range g.Status().Limits {
+			l.Full = time.Time{}
+			got = append(got, l)
+		}
+		want := []LimitStatus{
+			{Limit: Limit{N: 10, Per: 2 * s}, Left: 9},
+			{Limit: Limit{N: 4, Per: s}, Left: 1},
+			{Limit: RPM(100), Learned: true, Left: 50},
+			{Limit: TPM(1000), Learned: true, Left: 10},
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%#v, want %#v", got, want)
+		}
+	})
 }
