@@ -31,7 +31,7 @@ func NewBucket(l Limit) *Bucket {
 	}
 	c := newClock()
 	c.known = true
-	b := &Bucket{pool: newPool(l, 0, c)}
+	b := &Bucket{pool: newPool(l, true, c)}
 	b.line.tick = b.tick
 	return b
 }

@@ -107,7 +107,7 @@ func TestRules(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := newPool(test.limit, 0, nil)
+			p := newPool(test.limit, true, nil)
 			for i, st := range test.steps {
 				st.do(&p, st.at)
 				if got := p.free(st.at); got != st.want {
@@ -126,7 +126,7 @@ func TestReady(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		l := limits[seed%uint64(len(limits))]
-		p := newPool(l, 0, nil)
+		p := newPool(l, true, nil)
 		t0, held := time.Duration(0), int64(0)
 		for range 300 {
 			n := 1 + r.Int64N(l.burst())
@@ -166,7 +166,7 @@ func TestReady(t *testing.T) {
 // as soon as it may be comes to N in every Per exactly.
 func TestWindowBound(t *testing.T) {
 	for _, n := range []int64{1, 2, 10, 1000, 4_000_000} {
-		p := newPool(Limit{N: n, Per: time.Minute}, 0, nil)
+		p := newPool(Limit{N: n, Per: time.Minute}, true, nil)
 		r := rand.New(rand.NewPCG(uint64(n), 1))
 		var spent []spent
 		t0, total := time.Duration(0), int64(0)

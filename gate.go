@@ -31,6 +31,8 @@ type gate struct {
 	first, last *grant
 	pause       pause
 	inFlight    int // let through, and neither failed nor closed
+	born        time.Duration
+	news        []Change // limits that are kept in another way, and nobody was told yet
 }
 
 // NewGate returns a Limiter in memory for the quota of one key. It panics if a
@@ -38,7 +40,7 @@ type gate struct {
 func NewGate(key string, q Quota) Limiter { return newGate(key, q) }
 
 func newGate(key string, q Quota) *gate {
-	g := &gate{key: key, clock: newClock(), soonest: never}
+	g := &gate{key: key, clock: newClock(), soonest: never, born: now()}
 	for _, l := range q {
 		if err := l.check(); err != nil {
 			panic(err)
@@ -53,7 +55,7 @@ func newGate(key string, q Quota) *gate {
 }
 
 func (g *gate) add(l Limit) {
-	g.pools = append(g.pools, newPool(l, drift, g.clock))
+	g.pools = append(g.pools, newPool(l, false, g.clock))
 	g.daily = g.daily || l.Refill == Calendar && l.Per == day
 }
 
@@ -154,6 +156,7 @@ func (g *gate) now() time.Duration {
 		g.arrive(w.sent+flight, w)
 		w.deemed = !w.closed
 	}
+	g.judge(t)
 	return t
 }
 
@@ -214,9 +217,11 @@ func (g *gate) serve(t time.Duration) {
 			g.overdue(t)
 			continue
 		}
+		g.hold(t, w.cost)
 		g.line.wake(t, min(at, g.soonest))
 		return
 	}
+	g.hold(t, cost{})
 	g.line.rest()
 	g.pause.idle(t)
 }

@@ -294,7 +294,7 @@ func TestGatePause(t *testing.T) {
 // one, and a success ends the doubling.
 func TestGateBare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGate("k", Quota{RPM(1e6)})
+		g := NewGate("k", nil)
 		for i, want := range []time.Duration{1 * s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 60 * s, 60 * s} {
 			a := mustAcquire(t, g, 1)
 			var b *grant

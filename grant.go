@@ -32,6 +32,7 @@ type grant struct {
 	closed bool          // no longer in flight at all
 	final  bool          // its cost is settled
 	deemed bool          // arrived, for all that is known: its flight was over
+	denied bool          // the response was a refusal
 	stays  bool          // waits for a limit of a day too
 
 	before, after *grant // among those on their way
@@ -54,6 +55,7 @@ func (g *gate) admit(t time.Duration, w *grant) {
 		p := &g.pools[i]
 		if n := p.share(w.cost); n > 0 {
 			p.take(t, n)
+			p.counts(t, n)
 		}
 	}
 	w.slow = g.pause.admit(t)
@@ -165,10 +167,10 @@ func (w *grant) Answered(status int, date time.Time, levels []provider.Level) (l
 	if len(levels) > 0 {
 		learned = g.heed(t, w, levels)
 	}
-	if !refusing(status) {
+	if w.denied = refusing(status); !w.denied {
 		g.pause.accepted(w.let)
 	}
-	if learned != nil {
+	if learned = g.tell(learned); learned != nil {
 		g.putOff(t)
 	}
 	g.serve(t)
@@ -195,6 +197,7 @@ func (g *gate) fail(t time.Duration, w *grant, reached bool) {
 		for i := range g.pools[:w.pools] {
 			if n := g.pools[i].share(w.cost); n > 0 {
 				g.pools[i].put(n)
+				g.pools[i].counts(w.let, -n)
 				g.rebook(t, w, &g.pools[i], -n)
 			}
 		}

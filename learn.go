@@ -37,17 +37,21 @@ func (g *gate) learn(t time.Duration, u Unit, n int64, per time.Duration, refill
 			continue
 		}
 		if p.limit.Per != per {
-			if p.limit.N == n && !p.learned {
+			if p.stated == n && !p.learned {
 				return Change{}, false // the same one, and whoever configured it knows in how long
 			}
 			continue
 		}
-		if n == p.limit.N || n > p.limit.N && !p.learned {
+		if n == p.stated || n > p.stated && !p.learned {
 			return Change{}, false
 		}
-		from := p.limit
-		p.resize(t, n)
-		return Change{from, p.limit}, true
+		from, whole := p.limit, p.limit.N == p.ceiling()
+		p.stated = n
+		if most := p.ceiling(); whole || most < p.limit.N {
+			p.trial = nil
+			p.resize(t, most)
+		}
+		return Change{from, p.limit}, p.limit != from
 	}
 	l := Limit{Unit: u, N: n, Per: per, Refill: auto(refill, per)}
 	g.add(l)
@@ -79,8 +83,7 @@ func auto(refill Refill, per time.Duration) Refill {
 func (p *pool) resize(now time.Duration, n int64) {
 	p.limit.N = n
 	p.limit.Burst = min(p.limit.Burst, n)
-	l := p.limit
-	l.Per += time.Duration(float64(l.Per) * drift)
+	l := p.limit.stretched()
 	p.rule.resize(now, l)
 	if p.ramp != nil {
 		p.ramp.resize(now, l)

@@ -93,7 +93,7 @@ func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 		return nil
 	}
 	if r.Daily() {
-		learned = g.drainDay(t, r)
+		learned = g.tell(g.drainDay(t, r))
 		g.delayed(t)
 		g.serve(t)
 		return learned
@@ -114,21 +114,26 @@ func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 		held := false
 		if r.Hinted {
 			var left []Change
-			left, held = g.drain(t, t+r.Wait, w, r.Limits)
+			left, held = g.drain(t, t+r.Wait, w, r.Limits, learned != nil)
 			learned = append(learned, left...)
 		}
 		if !held {
 			g.pause.shut(t, w.let, r)
+			if i := g.only(); i >= 0 {
+				g.empty(t, g.pause.until, w, i, false, learned != nil)
+				g.pools[i].prolong(g.pause.until - t)
+			}
 		}
 	}
 	g.putOff(t)
 	g.serve(t)
-	return learned
+	return g.tell(learned)
 }
 
 // drain empties the pools that the refusal of w names, or all but those of a
 // day, and reports whether that holds up a request like it.
-func (g *gate) drain(t, until time.Duration, w *grant, named []provider.Violation) (learned []Change, held bool) {
+// explained says that they were other limits than was thought.
+func (g *gate) drain(t, until time.Duration, w *grant, named []provider.Violation, explained bool) (learned []Change, held bool) {
 	found := slices.ContainsFunc(g.pools, func(p pool) bool { return p.named(named) })
 	for i := range g.pools {
 		p := &g.pools[i]
@@ -141,10 +146,40 @@ func (g *gate) drain(t, until time.Duration, w *grant, named []provider.Violatio
 				learned = append(learned, p.leaveCalendar())
 			}
 		}
-		p.drain(until, anew)
+		g.empty(t, until, w, i, anew, explained || learned != nil)
 		held = held || p.share(w.cost) > 0
 	}
 	return learned, held
+}
+
+// empty drains a pool on account of the refusal of w. If its tokens come back
+// one at a time, what w took of it is no longer counted: the server has said
+// when there is room again.
+func (g *gate) empty(t, until time.Duration, w *grant, i int, anew, explained bool) {
+	p := &g.pools[i]
+	if p.limit.Unit == Requests && w.denied && i < w.pools {
+		n := p.share(w.cost)
+		p.surprise(t, w.let, n, explained || w.let < g.born+p.limit.Per)
+		if c, ok := p.rule.(*window); ok && !anew && w.state == arrived {
+			c.settle(t, w.spent, -n)
+		}
+	}
+	p.drain(until, anew)
+}
+
+// only returns which pool a refusal must be about that names none: -1 if that
+// cannot be told.
+func (g *gate) only() int {
+	found := -1
+	for i := range g.pools {
+		if p := &g.pools[i]; p.limit.Per > 0 && p.limit.Per < day {
+			if found >= 0 || p.limit.Unit != Requests {
+				return -1
+			}
+			found = i
+		}
+	}
+	return found
 }
 
 // drainDay empties the pools of a day that a refusal names: until the day ends,

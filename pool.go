@@ -30,19 +30,29 @@ type rule interface {
 // A pool holds the tokens of one limit: its rule, and what a drain adds to it.
 type pool struct {
 	limit   Limit
-	learned bool // nobody but the server has stated it
+	stated  int64 // its N as it was configured or stated: it may be less by now
+	learned bool  // nobody but the server has stated it
 	rule    rule
 	dry     time.Duration   // drained until then
 	known   map[int64]int64 // of what is written down of it, by when that is back: what is counted here
 	ramp    *steady         // after a drain: fills from empty for one Per; nil: everything was back at once
+
+	// What refusals that nothing explains have shown.
+	upset time.Duration // when the last one came that was not the consequence of another
+	calm  time.Duration // since when there has been none, or the limit grew
+	slow  bool          // the ramp is slower: what keeps to its pace was refused as well
+	even  bool          // the server counts sliding windows: it suffers no bursts
+	trial *trial        // nil: there is none
 }
 
-// newPool returns a full pool, whose Calendar is kept by c. The clocks of server and client may drift apart
-// by the given part of Per while a token comes back.
-func newPool(l Limit, drift float64, c *clock) pool {
-	p := pool{limit: l, dry: -never}
+// newPool returns a full pool, whose Calendar is kept by c. Where exact is not
+// set, the clocks of server and client may drift apart while a token comes back.
+func newPool(l Limit, exact bool, c *clock) pool {
+	p := pool{limit: l, stated: l.N, dry: -never, upset: -never}
 	span := l.Per
-	l.Per += time.Duration(float64(l.Per) * drift)
+	if !exact {
+		l = l.stretched()
+	}
 	switch {
 	case l.Per == 0:
 		p.rule = &atOnce{n: l.N}
@@ -124,9 +134,12 @@ func (p *pool) drain(until time.Duration, anew bool) {
 		return
 	}
 	p.dry, p.ramp = until, nil
+	if p.trial != nil && p.trial.let == 0 {
+		p.begin(until)
+	}
 	if !anew && p.limit.N > 0 && p.limit.Per > 0 {
 		l := p.limit
-		l.Burst = 0
+		l.N, l.Burst = p.pace(), 0
 		p.ramp = newSteady(l)
 		p.ramp.take(until, l.N-1)
 		p.ramp.spend(until, l.N-1)

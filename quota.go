@@ -150,6 +150,12 @@ func (l Limit) most() int64 {
 	return l.N
 }
 
+// stretched returns the limit with a Per that is over by any clock.
+func (l Limit) stretched() Limit {
+	l.Per += time.Duration(float64(l.Per) * drift)
+	return l
+}
+
 // gap is the time in which one token comes back, rounded up to whole
 // nanoseconds: the error is on the safe side.
 func (l Limit) gap() time.Duration {

@@ -91,3 +91,50 @@ func TestScheduleCounter(t *testing.T) {
 		}
 	}
 }
+
+// Nobody has told that the server is a sliding-window counter.
+func TestSurpriseCounter(t *testing.T) {
+	for _, bare := range []bool{false, true} {
+		for _, counted := range []bool{false, true} {
+			refused, slowest := int64(60), 1.25
+			if counted {
+				refused, slowest = 90, 1.4
+			}
+			for _, phase := range []time.Duration{0, 7 * time.Second, 20 * time.Second, 31 * time.Second, 50 * time.Second, 58 * time.Second} {
+				synctest.Test(t, func(t *testing.T) {
+					startAt(phase)
+					server := &quotatest.Server{
+						Limits:       map[string][]quotatest.Limit{"*": {{N: 30, Per: time.Minute, Count: quotatest.Counter}}},
+						Latency:      workload.Jitter,
+						CountRefused: counted,
+					}
+					base := auto(tollgate.RPM(30))
+					if bare {
+						base = barely(limited(30))
+					}
+					r := workload.Calls(server, make([]time.Duration, 300), base)
+					ratio := r.Makespan.Seconds() / (9 * time.Minute).Seconds()
+					t.Logf("bare %v, refused counted %v, start :%02.0f: %d ok, %d refused, %v, %.3f of ideal", bare, counted, phase.Seconds(), r.OK, r.Refused, r.Makespan.Round(time.Millisecond), ratio)
+					if r.OK != 300 || int64(r.Refused) > refused || ratio > slowest {
+						t.Errorf("want 300 ok, at most %d refused, at most %.2f", refused, slowest)
+					}
+				})
+			}
+		}
+	}
+}
+
+// barely has refusals say nothing.
+func barely(client func(http.RoundTripper) http.RoundTripper) func(http.RoundTripper) http.RoundTripper {
+	return func(server http.RoundTripper) http.RoundTripper {
+		return client(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			resp, err := server.RoundTrip(r)
+			if err == nil && resp.StatusCode == http.StatusTooManyRequests {
+				resp.Body.Close()
+				resp.Body = http.NoBody
+				resp.Header = http.Header{"Date": resp.Header["Date"]}
+			}
+			return resp, err
+		}))
+	}
+}
