@@ -30,8 +30,7 @@ type gate struct {
 	// After a flight they count as arrived.
 	first, last *grant
 	pause       pause
-	inFlight    int // let through, and neither failed nor closed
-	born        time.Duration
+	inFlight    int      // let through, and neither failed nor closed
 	news        []Change // limits that are kept in another way, and nobody was told yet
 }
 
@@ -40,7 +39,7 @@ type gate struct {
 func NewGate(key string, q Quota) Limiter { return newGate(key, q) }
 
 func newGate(key string, q Quota) *gate {
-	g := &gate{key: key, clock: newClock(), soonest: never, born: now()}
+	g := &gate{key: key, clock: newClock(), soonest: never}
 	for _, l := range q {
 		if err := l.check(); err != nil {
 			panic(err)
@@ -55,7 +54,9 @@ func newGate(key string, q Quota) *gate {
 }
 
 func (g *gate) add(l Limit) {
-	g.pools = append(g.pools, newPool(l, false, g.clock))
+	p := newPool(l, false, g.clock)
+	p.excused = now() + l.Per // what was sent before may count
+	g.pools = append(g.pools, p)
 	g.daily = g.daily || l.Refill == Calendar && l.Per == day
 }
 

@@ -121,7 +121,6 @@ func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 			g.pause.shut(t, w.let, r)
 			if i := g.only(); i >= 0 {
 				g.empty(t, g.pause.until, w, i, false, learned != nil)
-				g.pools[i].prolong(g.pause.until - t)
 			}
 		}
 	}
@@ -159,7 +158,7 @@ func (g *gate) empty(t, until time.Duration, w *grant, i int, anew, explained bo
 	p := &g.pools[i]
 	if p.limit.Unit == Requests && w.denied && i < w.pools {
 		n := p.share(w.cost)
-		p.surprise(t, w.let, n, explained || w.let < g.born+p.limit.Per)
+		p.surprise(t, w.let, n, explained)
 		if c, ok := p.rule.(*window); ok && !anew && w.state == arrived {
 			c.settle(t, w.spent, -n)
 		}

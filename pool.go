@@ -38,17 +38,18 @@ type pool struct {
 	ramp    *steady         // after a drain: fills from empty for one Per; nil: everything was back at once
 
 	// What refusals that nothing explains have shown.
-	upset time.Duration // when the last one came that was not the consequence of another
-	calm  time.Duration // since when there has been none, or the limit grew
-	slow  bool          // the ramp is slower: what keeps to its pace was refused as well
-	even  bool          // the server counts sliding windows: it suffers no bursts
-	trial *trial        // nil: there is none
+	upset   time.Duration // when the last one came that was not the consequence of another
+	excused time.Duration // until when there is an explanation
+	calm    time.Duration // since when there has been none, or the limit grew
+	slow    bool          // the ramp is slower: what keeps to its pace was refused as well
+	even    bool          // the server counts sliding windows: it suffers no bursts
+	trial   *trial        // nil: there is none
 }
 
 // newPool returns a full pool, whose Calendar is kept by c. Where exact is not
 // set, the clocks of server and client may drift apart while a token comes back.
 func newPool(l Limit, exact bool, c *clock) pool {
-	p := pool{limit: l, stated: l.N, dry: -never, upset: -never}
+	p := pool{limit: l, stated: l.N, dry: -never, upset: -never, excused: -never}
 	span := l.Per
 	if !exact {
 		l = l.stretched()

@@ -16,7 +16,7 @@ type trial struct {
 
 // surprise takes in a refusal of a request let through at the given time, before
 // the pool is drained on account of it. explained says that something else was
-// found to be the reason.
+// found to be the reason, and it may be that of more for a Per.
 func (p *pool) surprise(t, let time.Duration, n int64, explained bool) {
 	if let <= p.upset {
 		return // it belongs to an earlier one
@@ -33,7 +33,10 @@ func (p *pool) surprise(t, let time.Duration, n int64, explained bool) {
 		p.trial = nil
 	}
 	p.upset, p.slow = t, paced
-	if p.trial == nil && !explained {
+	if explained {
+		p.excused = t + p.limit.Per
+	}
+	if p.trial == nil && t >= p.excused {
 		p.trial = &trial{}
 		p.begin(max(t, p.dry))
 	}
@@ -89,7 +92,7 @@ func (p *pool) grow(t time.Duration) {
 	steps := int64((t - p.calm) / p.limit.Per)
 	p.calm += time.Duration(steps) * p.limit.Per
 	by, most := max(1, p.stated/20), p.ceiling()
-	if n := most - p.limit.N; steps < n/by {
+	if n := most - p.limit.N; steps <= (n-1)/by {
 		most = p.limit.N + steps*by
 	}
 	p.resize(t, most)
@@ -120,7 +123,7 @@ func (p *pool) verdict(t time.Duration) {
 		if tr.refused > 0 {
 			p.resize(t, max(1, accepted))
 		}
-	case ok && p.limit.Refill == Window:
+	case ok && p.limit.Refill == Window && p.limit.N == p.stated:
 		p.even, p.ramp = true, nil
 		p.limit.N, p.limit.Refill, p.limit.Burst = p.ceiling(), Steady, 1
 		p.rule = newSteady(p.limit.stretched())
@@ -152,12 +155,4 @@ func (p *pool) ceiling() int64 {
 		return max(1, p.stated-1)
 	}
 	return p.stated
-}
-
-// prolong lengthens a trial by a time in which nothing is let through of our own
-// accord.
-func (p *pool) prolong(d time.Duration) {
-	if p.trial != nil && p.trial.let > 0 {
-		p.trial.until += d
-	}
 }
