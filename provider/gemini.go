@@ -3,6 +3,7 @@ package provider
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"regexp"
@@ -90,42 +91,100 @@ func (gemini) Read(c *Call, body io.Reader, tokens bool) {
 	}
 }
 
-// retryIn finds the hint in the message of a refusal, the only place where it
-// stands in full: "Please retry in 58.934s."
-var retryIn = regexp.MustCompile(`[Rr]etry in ([0-9][0-9a-zµ.]*[a-z])`)
-
 // google is the body of an error: https://google.aip.dev/193. It comes as an
 // object, or as an array of one.
 type google struct {
 	Error struct {
 		Message string
-		Details []struct {
-			Violations []struct {
-				QuotaID         string
-				QuotaValue      string
-				QuotaDimensions struct{ Model string }
-			}
-			RetryDelay string
+		Details few[detail]
+	}
+}
+
+type detail struct {
+	Violations few[struct {
+		QuotaID         string
+		QuotaValue      string
+		QuotaDimensions struct{ Model string }
+	}]
+	RetryDelay string
+}
+
+// few is the beginning of a JSON array. An element of another type than
+// expected is zero where it is.
+type few[T any] []T
+
+// maxFew is how much of an array is of interest.
+const maxFew = 16
+
+func (f *few[T]) UnmarshalJSON(b []byte) error {
+	if len(b) == 0 || b[0] != '[' {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	_, _ = d.Token()
+	for d.More() && len(*f) < maxFew {
+		var v T
+		if err := d.Decode(&v); err != nil && !errors.As(err, new(*json.UnmarshalTypeError)) {
+			return err
+		}
+		*f = append(*f, v)
+	}
+	return nil
+}
+
+// readGoogle reads the body of an error, as much of it as is one.
+func readGoogle(body []byte) *google {
+	// A field of another type than expected is skipped, all others are read.
+	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
+		var list few[google]
+		_ = json.Unmarshal(body, &list)
+		return &append(list, google{})[0]
+	}
+	e := new(google)
+	_ = json.Unmarshal(body, e)
+	return e
+}
+
+// retryIn finds the hint in the message, the only place where it stands in full:
+// "Please retry in 58.934s."
+func (e *google) retryIn() (time.Duration, bool) {
+	if e == nil {
+		return 0, false
+	}
+	m := retryIn.FindStringSubmatch(e.Error.Message)
+	if m == nil {
+		return 0, false
+	}
+	d, err := time.ParseDuration(m[1])
+	return d, err == nil
+}
+
+var retryIn = regexp.MustCompile(`[Rr]etry in ([0-9][0-9a-zµ.]*[a-z])`)
+
+// retryDelay finds the hint in the details, where it is cut off to whole seconds.
+func (e *google) retryDelay() (wait time.Duration, ok bool) {
+	if e == nil {
+		return 0, false
+	}
+	for _, d := range e.Error.Details {
+		if delay, err := time.ParseDuration(d.RetryDelay); err == nil && delay >= 0 {
+			wait, ok = delay+min(time.Second, never-delay), true
 		}
 	}
+	return wait, ok
 }
 
 func (gemini) Levels(*http.Response) []Level { return nil } // it has no such headers
 
-func (gemini) Refusal(r *http.Response, body []byte) Refusal {
-	var e google
-	// A field of another type than expected is skipped, all others are read.
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		var list []google
-		_ = json.Unmarshal(body, &list)
-		e = append(list, e)[0]
-	} else {
-		_ = json.Unmarshal(body, &e)
-	}
-	var ref Refusal
-	ref.Wait, ref.Hinted = retryAfter(r)
+func (gemini) Refusal(r *http.Response, body []byte) (ref Refusal) {
+	e := readGoogle(body)
+	e.Error.Message = e.Error.Message[:min(len(e.Error.Message), maxProse)]
+	ref.Wait, ref.Hinted = hint(r, e, nil)
 	for _, d := range e.Error.Details {
 		for _, v := range d.Violations {
+			if len(ref.Limits) == maxFew {
+				break
+			}
 			n, _ := strconv.ParseInt(v.QuotaValue, 10, 64)
 			ref.Limits = append(ref.Limits, Violation{
 				Unit:  unit(v.QuotaID),
@@ -133,15 +192,6 @@ func (gemini) Refusal(r *http.Response, body []byte) Refusal {
 				N:     max(n, 0),
 				Model: v.QuotaDimensions.Model,
 			})
-		}
-		// The delay is cut off to whole seconds.
-		if delay, err := time.ParseDuration(d.RetryDelay); err == nil && delay >= 0 {
-			ref.Wait, ref.Hinted = delay+min(time.Second, never-delay), true
-		}
-	}
-	if m := retryIn.FindStringSubmatch(e.Error.Message); m != nil {
-		if delay, err := time.ParseDuration(m[1]); err == nil {
-			ref.Wait, ref.Hinted = delay, true
 		}
 	}
 	ref.Never = hopeless.MatchString(e.Error.Message)

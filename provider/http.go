@@ -2,11 +2,8 @@ package provider
 
 import (
 	"io"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 )
 
 // HTTP is any API that refuses as RFC 6585 and RFC 9110 have it: status 429,
@@ -23,15 +20,9 @@ func (plain) Call(r *http.Request) Call {
 
 func (plain) Read(*Call, io.Reader, bool) {}
 
-func (plain) Levels(*http.Response) []Level { return nil }
+func (plain) Levels(r *http.Response) []Level { return fieldLevels(r) }
 
-func (plain) Refusal(r *http.Response, body []byte) Refusal {
-	ref := prose(body)
-	if wait, ok := retryAfter(r); ok {
-		ref.Wait, ref.Hinted = wait, true
-	}
-	return ref
-}
+func (plain) Refusal(r *http.Response, body []byte) Refusal { return refusal(r, body) }
 
 // Host returns the host of a request as quotas have it: in lower case, and
 // without the port that its scheme has anyway.
@@ -63,40 +54,4 @@ func creating(path string) bool {
 		return strings.HasPrefix(method, "batchGenerate") || strings.HasPrefix(method, "asyncBatch") ||
 			method == "predictLongRunning" || strings.Contains(path, "/upload/") || strings.Contains(path, "/uploads/")
 	}
-}
-
-// retryAfter reads when to try again from the header: retry-after-ms where it
-// is more than 0 (Azure), else Retry-After in seconds, whole (RFC 9110, section
-// 10.2.3) or not, or as a date by the server's own clock.
-func retryAfter(r *http.Response) (time.Duration, bool) {
-	if ms, ok := number(r.Header.Get("Retry-After-Ms")); ok && ms > 0 {
-		return duration(ms, time.Millisecond), true
-	}
-	v := strings.TrimSpace(r.Header.Get("Retry-After"))
-	if s, ok := number(v); ok {
-		return duration(s, time.Second), true
-	}
-	at, err := http.ParseTime(v)
-	if err != nil {
-		return 0, false
-	}
-	server, err := http.ParseTime(r.Header.Get("Date"))
-	if err != nil {
-		server = time.Now()
-	}
-	return max(0, at.Sub(server)), true
-}
-
-// number reads a finite number that is not less than 0.
-func number(s string) (float64, bool) {
-	n, err := strconv.ParseFloat(s, 64)
-	return n, err == nil && n >= 0 && !math.IsInf(n, 0)
-}
-
-// duration returns n units, rounded up, saturating.
-func duration(n float64, unit time.Duration) time.Duration {
-	if d := math.Ceil(n * float64(unit)); d < math.MaxInt64 {
-		return time.Duration(d)
-	}
-	return math.MaxInt64
 }

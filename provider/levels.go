@@ -90,10 +90,7 @@ func refill(l Level) time.Duration {
 // anthropicLevels reads the headers of https://docs.anthropic.com/en/api/rate-limits.
 // Their resets are times by the server's clock, which its Date states.
 func anthropicLevels(r *http.Response) (list []Level) {
-	now, err := http.ParseTime(r.Header.Get("Date"))
-	if err != nil {
-		now = time.Now()
-	}
+	now := serverTime(r)
 	for _, h := range []struct {
 		name string
 		unit Unit

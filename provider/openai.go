@@ -81,6 +81,9 @@ func (openAI) Levels(r *http.Response) []Level {
 			}
 		}
 	}
+	if list == nil {
+		return fieldLevels(r)
+	}
 	return list
 }
 

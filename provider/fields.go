@@ -1,0 +1,259 @@
+package provider
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A policy is a limit as the fields RateLimit-Policy and RateLimit state it:
+// https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/.
+type policy struct {
+	name  string
+	unit  Unit
+	n     int64         // 0: not stated
+	per   time.Duration // 0: not stated
+	left  int64         // -1: not stated
+	reset time.Duration // in which more is left; -1: not stated
+}
+
+const (
+	maxPolicies = 16
+	maxList     = 4 << 10 // bytes of a field
+	maxSpan     = 366 * 24 * time.Hour
+)
+
+// policies reads both fields, by the policies' names. Of earlier drafts it reads
+// RateLimit-Limit, -Remaining and -Reset, and RateLimit with the three in it.
+func policies(r *http.Response) (list []policy) {
+	if len(r.Header["Ratelimit"]) == 0 && len(r.Header["Ratelimit-Policy"]) == 0 {
+		return drafted(r)
+	}
+	find := func(name string) *policy {
+		for i := range list {
+			if list[i].name == name {
+				return &list[i]
+			}
+		}
+		if len(list) == maxPolicies {
+			return &policy{}
+		}
+		list = append(list, policy{name: name, left: -1, reset: -1})
+		return &list[len(list)-1]
+	}
+	for _, i := range items(r.Header.Values("Ratelimit-Policy")) {
+		q, w := i.number("q"), i.number("w")
+		u, known := quotaUnit(i.params["qu"])
+		if q <= 0 || w <= 0 || w > int64(maxSpan/time.Second) || !known {
+			continue
+		}
+		p := find(i.name)
+		p.unit, p.n, p.per = u, q, time.Duration(w)*time.Second
+	}
+	for _, i := range items(r.Header.Values("Ratelimit")) {
+		left, after := i.number("r"), i.number("t")
+		if i.name == "" { // RateLimit: limit=100, remaining=50, reset=30
+			left, after = i.number("remaining"), i.number("reset")
+		}
+		if left < 0 && after < 0 {
+			continue
+		}
+		p := find(i.name)
+		p.left = left
+		if after >= 0 {
+			p.reset = duration(float64(after), time.Second)
+		}
+		if n := i.number("limit"); n > 0 && p.n == 0 {
+			p.n = n
+		}
+	}
+	return list
+}
+
+// drafted reads the three fields of earlier drafts. What they say of several
+// windows stands in the limit: "100, 100;w=60, 1000;w=3600".
+func drafted(r *http.Response) []policy {
+	left, ok := integer(r.Header.Get("Ratelimit-Remaining"))
+	if !ok || left < 0 {
+		left = -1
+	}
+	p := policy{left: left, reset: -1}
+	if s, ok := number(r.Header.Get("Ratelimit-Reset")); ok {
+		p.reset = duration(s, time.Second)
+	}
+	limit := r.Header.Get("Ratelimit-Limit")
+	first, more, _ := strings.Cut(limit, ",")
+	p.n, _ = integer(first)
+	if p.n = max(p.n, 0); p.n == 0 && p.left < 0 {
+		return nil
+	}
+	for _, i := range items([]string{more}) {
+		if n, err := strconv.ParseInt(i.name, 10, 64); err == nil && n == p.n {
+			if w := i.number("w"); w > 0 && w <= int64(maxSpan/time.Second) {
+				p.per = time.Duration(w) * time.Second
+			}
+			break
+		}
+	}
+	return []policy{p}
+}
+
+// quotaUnit reads what a policy counts: requests, unless it says otherwise.
+func quotaUnit(s string) (Unit, bool) {
+	switch s {
+	case "", "requests":
+		return Requests, true
+	case "tokens":
+		return Tokens, true
+	}
+	return 0, false // bytes, say
+}
+
+// An item is a member of a list (RFC 9651) with its parameters.
+type item struct {
+	name   string
+	params map[string]string
+}
+
+// number returns a parameter that is a whole number, -1 if there is none.
+func (i item) number(name string) int64 {
+	n, err := strconv.ParseInt(i.params[name], 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}
+
+// items reads a list. A list that goes wrong ends there. Names may be strings or
+// tokens; of several in a row, as some have them, the last one counts. Members
+// that are key=value all by themselves make up one item without a name.
+func items(values []string) (list []item) {
+	var pairs item
+	for _, v := range values {
+		if len(v) > maxList {
+			continue
+		}
+		for len(v) > 0 && len(list) < maxPolicies {
+			i := item{params: make(map[string]string)}
+			end := byte(';')
+			for end == ';' {
+				var key, value string
+				var quoted, paired, ok bool
+				if key, value, quoted, paired, v, ok = member(v); !ok {
+					return list
+				}
+				switch {
+				case !paired && (quoted || i.name == "" && len(i.params) == 0):
+					i.name = key
+				case paired && len(i.params) < maxPolicies:
+					i.params[key] = value
+				}
+				end = 0
+				if len(v) > 0 {
+					end, v = v[0], v[1:]
+				}
+			}
+			if i.name != "" {
+				list = append(list, i)
+				continue
+			}
+			if pairs.params == nil {
+				pairs.params = make(map[string]string)
+			}
+			for k, v := range i.params {
+				if len(pairs.params) < maxPolicies {
+					pairs.params[k] = v
+				}
+			}
+		}
+	}
+	if pairs.params != nil {
+		list = append(list, pairs)
+	}
+	return list
+}
+
+// member reads a name, or a key with its value, up to a semicolon, a comma or
+// the end, which it leaves.
+func member(s string) (key, value string, quoted, paired bool, rest string, ok bool) {
+	if key, quoted, s, ok = word(s); !ok {
+		return "", "", false, false, "", false
+	}
+	if strings.HasPrefix(s, "=") && !quoted {
+		paired = true
+		if value, _, s, ok = word(s[1:]); !ok {
+			return "", "", false, false, "", false
+		}
+	}
+	return key, value, quoted, paired, s, s == "" || s[0] == ';' || s[0] == ','
+}
+
+// word reads a string in quotes or a run of other characters, and the space
+// around it.
+func word(s string) (w string, quoted bool, rest string, ok bool) {
+	s = strings.TrimLeft(s, " \t")
+	n := strings.IndexAny(s, "=;, \t\"")
+	switch {
+	case strings.HasPrefix(s, `"`):
+		if n = strings.IndexByte(s[1:], '"'); n < 0 {
+			return "", false, "", false
+		}
+		w, quoted, s = s[1:n+1], true, s[n+2:]
+	case n < 0:
+		w, s = s, ""
+	default:
+		w, s = s[:n], s[n:]
+	}
+	return w, quoted, strings.TrimLeft(s, " \t"), w != "" || quoted
+}
+
+// fieldLevels reads the levels of any API that states them in the fields of the
+// drafts, or else in X-RateLimit-Limit and so on, of which nobody can tell in how
+// long.
+func fieldLevels(r *http.Response) (list []Level) {
+	for _, p := range policies(r) {
+		if p.n > 0 {
+			list = append(list, Level{Unit: p.unit, N: p.n, Per: p.per, Left: min(p.left, p.n), Full: p.reset})
+		}
+	}
+	if list != nil {
+		return list
+	}
+	for _, prefix := range []string{"X-Ratelimit-", "X-Rate-Limit-"} {
+		n, ok := integer(r.Header.Get(prefix + "Limit"))
+		if !ok || n <= 0 {
+			continue
+		}
+		l := Level{N: n, Left: -1, Full: -1}
+		if left, ok := integer(r.Header.Get(prefix + "Remaining")); ok && left >= 0 && left <= n {
+			l.Left = left
+		}
+		if d, ok := reset(r); ok {
+			l.Full = d
+		}
+		return []Level{l}
+	}
+	return nil
+}
+
+// exceeded reads which limits the fields of a refusal say are used up. GitHub
+// Models names one as UserByModelByDay.
+func exceeded(r *http.Response) (list []Violation) {
+	for _, p := range policies(r) {
+		if p.left == 0 && p.per > 0 {
+			list = append(list, Violation{Unit: p.unit, N: p.n, Per: p.per})
+		}
+	}
+	kind := r.Header.Get("X-Ratelimit-Type")
+	if i := strings.LastIndex(kind, "By"); i >= 0 {
+		if per, ok := spans[strings.ToLower(kind[i+len("By"):])]; ok {
+			v := Violation{Per: per}
+			if strings.Contains(kind, "Token") {
+				v.Unit = Tokens
+			}
+			list = append(list, v)
+		}
+	}
+	return list
+}

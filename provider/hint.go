@@ -1,0 +1,113 @@
+package provider
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// hint reads when to try again from where a refusal says it best: what Google
+// has in its body, the headers made for it, the message, the headers that state
+// limits.
+func hint(r *http.Response, e *google, text []byte) (time.Duration, bool) {
+	if d, ok := e.retryIn(); ok {
+		return d, true
+	}
+	if d, ok := e.retryDelay(); ok {
+		return d, true
+	}
+	if d, ok := retryAfterMs(r); ok {
+		return d, true
+	}
+	if d, ok := retryAfter(r); ok {
+		return d, true
+	}
+	if d, ok := tryAgain(text); ok {
+		return d, true
+	}
+	if d, ok := empty(r); ok {
+		return d, true
+	}
+	return reset(r)
+}
+
+// retryAfterMs reads the milliseconds that Azure has beside Retry-After, and
+// which are more exact unless they are 0.
+func retryAfterMs(r *http.Response) (time.Duration, bool) {
+	ms, ok := number(r.Header.Get("Retry-After-Ms"))
+	return duration(ms, time.Millisecond), ok && ms > 0
+}
+
+// retryAfter reads Retry-After: seconds, whole (RFC 9110, section 10.2.3) or
+// not, or a date by the server's own clock.
+func retryAfter(r *http.Response) (time.Duration, bool) {
+	v := strings.TrimSpace(r.Header.Get("Retry-After"))
+	if s, ok := number(v); ok {
+		return duration(s, time.Second), true
+	}
+	at, err := http.ParseTime(v)
+	if err != nil {
+		return 0, false
+	}
+	return max(0, at.Sub(serverTime(r))), true
+}
+
+// empty reads in how long a limit is back of which the RateLimit field says that
+// nothing is left.
+func empty(r *http.Response) (wait time.Duration, ok bool) {
+	for _, p := range policies(r) {
+		if p.left == 0 && p.reset >= 0 {
+			wait, ok = max(wait, p.reset), true
+		}
+	}
+	return wait, ok
+}
+
+// reset reads X-RateLimit-Reset and its like: seconds from now, or a time in
+// seconds since 1970 (GitHub) or in milliseconds (OpenRouter).
+func reset(r *http.Response) (time.Duration, bool) {
+	for _, name := range []string{"X-Ratelimit-Reset-After", "X-Ratelimit-Reset", "X-Rate-Limit-Reset"} {
+		n, ok := number(r.Header.Get(name))
+		if !ok {
+			continue
+		}
+		switch {
+		case n >= 1e11:
+			return until(r, n, time.Millisecond), true
+		case n >= 1e8:
+			return until(r, n, time.Second), true
+		}
+		return duration(n, time.Second), true
+	}
+	return 0, false
+}
+
+// until returns how long it is until a time since 1970, by the server's clock.
+func until(r *http.Response, n float64, unit time.Duration) time.Duration {
+	at := duration(n, unit)
+	return max(0, at-time.Duration(serverTime(r).UnixNano()))
+}
+
+// serverTime is what the server's clock stood at, or ours if it does not say.
+func serverTime(r *http.Response) time.Time {
+	if t, err := http.ParseTime(r.Header.Get("Date")); err == nil {
+		return t
+	}
+	return time.Now()
+}
+
+// number reads a finite number that is not less than 0.
+func number(s string) (float64, bool) {
+	n, err := strconv.ParseFloat(s, 64)
+	return n, err == nil && n >= 0 && !math.IsInf(n, 0)
+}
+
+// duration returns n units, rounded up, saturating.
+func duration(n float64, unit time.Duration) time.Duration {
+	if d := math.Ceil(n * float64(unit)); d < math.MaxInt64 {
+		return time.Duration(d)
+	}
+	return math.MaxInt64
+}
