@@ -85,7 +85,7 @@ func (t *Transport) learned(p *plan, list []Change) {
 // got the response (RFC 9111, section 5.1).
 func date(resp *http.Response) time.Time {
 	v := resp.Header.Get("Date")
-	if v == "" || resp.Header.Get("Age") != "" {
+	if v == "" || len(v) > len(time.RFC850)+10 || resp.Header.Get("Age") != "" {
 		return time.Time{}
 	}
 	d, err := http.ParseTime(v)

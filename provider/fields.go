@@ -74,15 +74,15 @@ func policies(r *http.Response) (list []policy) {
 // drafted reads the three fields of earlier drafts. What they say of several
 // windows stands in the limit: "100, 100;w=60, 1000;w=3600".
 func drafted(r *http.Response) []policy {
-	left, ok := integer(r.Header.Get("Ratelimit-Remaining"))
+	left, ok := integer(header(r, "Ratelimit-Remaining"))
 	if !ok || left < 0 {
 		left = -1
 	}
 	p := policy{left: left, reset: -1}
-	if s, ok := number(r.Header.Get("Ratelimit-Reset")); ok {
+	if s, ok := number(header(r, "Ratelimit-Reset")); ok {
 		p.reset = duration(s, time.Second)
 	}
-	limit := r.Header.Get("Ratelimit-Limit")
+	limit := header(r, "Ratelimit-Limit")
 	first, more, _ := strings.Cut(limit, ",")
 	p.n, _ = integer(first)
 	if p.n = max(p.n, 0); p.n == 0 && p.left < 0 {
@@ -221,12 +221,12 @@ func fieldLevels(r *http.Response) (list []Level) {
 		return list
 	}
 	for _, prefix := range []string{"X-Ratelimit-", "X-Rate-Limit-"} {
-		n, ok := integer(r.Header.Get(prefix + "Limit"))
+		n, ok := integer(header(r, prefix+"Limit"))
 		if !ok || n <= 0 {
 			continue
 		}
 		l := Level{N: n, Left: -1, Full: -1}
-		if left, ok := integer(r.Header.Get(prefix + "Remaining")); ok && left >= 0 && left <= n {
+		if left, ok := integer(header(r, prefix+"Remaining")); ok && left >= 0 && left <= n {
 			l.Left = left
 		}
 		if d, ok := reset(r); ok {
@@ -245,7 +245,7 @@ func exceeded(r *http.Response) (list []Violation) {
 			list = append(list, Violation{Unit: p.unit, N: p.n, Per: p.per})
 		}
 	}
-	kind := r.Header.Get("X-Ratelimit-Type")
+	kind := header(r, "X-Ratelimit-Type")
 	if i := strings.LastIndex(kind, "By"); i >= 0 {
 		if per, ok := spans[strings.ToLower(kind[i+len("By"):])]; ok {
 			v := Violation{Per: per}

@@ -36,14 +36,14 @@ func hint(r *http.Response, e *google, text []byte) (time.Duration, bool) {
 // retryAfterMs reads the milliseconds that Azure has beside Retry-After, and
 // which are more exact unless they are 0.
 func retryAfterMs(r *http.Response) (time.Duration, bool) {
-	ms, ok := number(r.Header.Get("Retry-After-Ms"))
+	ms, ok := number(header(r, "Retry-After-Ms"))
 	return duration(ms, time.Millisecond), ok && ms > 0
 }
 
 // retryAfter reads Retry-After: seconds, whole (RFC 9110, section 10.2.3) or
 // not, or a date by the server's own clock.
 func retryAfter(r *http.Response) (time.Duration, bool) {
-	v := strings.TrimSpace(r.Header.Get("Retry-After"))
+	v := header(r, "Retry-After")
 	if s, ok := number(v); ok {
 		return duration(s, time.Second), true
 	}
@@ -69,7 +69,7 @@ func empty(r *http.Response) (wait time.Duration, ok bool) {
 // seconds since 1970 (GitHub) or in milliseconds (OpenRouter).
 func reset(r *http.Response) (time.Duration, bool) {
 	for _, name := range []string{"X-Ratelimit-Reset-After", "X-Ratelimit-Reset", "X-Rate-Limit-Reset"} {
-		n, ok := number(r.Header.Get(name))
+		n, ok := number(header(r, name))
 		if !ok {
 			continue
 		}
@@ -92,11 +92,21 @@ func until(r *http.Response, n float64, unit time.Duration) time.Duration {
 
 // serverTime is what the server's clock stood at, or ours if it does not say.
 func serverTime(r *http.Response) time.Time {
-	if t, err := http.ParseTime(r.Header.Get("Date")); err == nil {
+	if t, err := http.ParseTime(header(r, "Date")); err == nil {
 		return t
 	}
 	return time.Now()
 }
+
+// header returns a header's value, if it is no longer than any that makes sense.
+func header(r *http.Response, name string) string {
+	if v := r.Header.Get(name); len(v) <= maxValue {
+		return strings.TrimSpace(v)
+	}
+	return ""
+}
+
+const maxValue = 256
 
 // number reads a finite number that is not less than 0.
 func number(s string) (float64, bool) {

@@ -26,19 +26,19 @@ var headers = []struct {
 // https://platform.openai.com/docs/guides/rate-limits.
 func levels(r *http.Response) (list []Level) {
 	for _, h := range headers {
-		n, ok := integer(r.Header.Get("X-Ratelimit-Limit-" + h.name))
+		n, ok := integer(header(r, "X-Ratelimit-Limit-"+h.name))
 		if !ok || n <= 0 {
 			continue
 		}
 		l := Level{Unit: h.unit, N: n, Per: h.per, Left: -1, Full: -1}
-		if left, ok := integer(r.Header.Get("X-Ratelimit-Remaining-" + h.name)); ok && left >= 0 && left <= n {
+		if left, ok := integer(header(r, "X-Ratelimit-Remaining-"+h.name)); ok && left >= 0 && left <= n {
 			l.Left = left
 		}
-		period, _ := integer(r.Header.Get("X-Ratelimit-Renewalperiod-" + h.name)) // Azure, in seconds
+		period, _ := integer(header(r, "X-Ratelimit-Renewalperiod-"+h.name)) // Azure, in seconds
 		if period > 0 && period <= 366*24*60*60 {
 			l.Per = time.Duration(period) * time.Second
 		}
-		l.Full = full(r.Header.Get("X-Ratelimit-Reset-"+h.name), l)
+		l.Full = full(header(r, "X-Ratelimit-Reset-"+h.name), l)
 		if l.Per == 0 {
 			l.Per = refill(l)
 		}
@@ -96,15 +96,15 @@ func anthropicLevels(r *http.Response) (list []Level) {
 		unit Unit
 	}{{"Requests", Requests}, {"Input-Tokens", Tokens}, {"Output-Tokens", OutputTokens}} {
 		name := "Anthropic-Ratelimit-" + h.name
-		n, ok := integer(r.Header.Get(name + "-Limit"))
+		n, ok := integer(header(r, name+"-Limit"))
 		if !ok || n <= 0 {
 			continue
 		}
 		l := Level{Unit: h.unit, N: n, Per: time.Minute, Left: -1, Full: -1}
-		if left, ok := integer(r.Header.Get(name + "-Remaining")); ok && left >= 0 && left <= n {
+		if left, ok := integer(header(r, name+"-Remaining")); ok && left >= 0 && left <= n {
 			l.Left = left
 		}
-		if at, err := time.Parse(time.RFC3339, r.Header.Get(name+"-Reset")); err == nil {
+		if at, err := time.Parse(time.RFC3339, header(r, name+"-Reset")); err == nil {
 			l.Full = max(0, at.Sub(now))
 		}
 		list = append(list, l)

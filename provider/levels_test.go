@@ -65,6 +65,18 @@ func TestLevels(t *testing.T) {
 		{"more left than there is", "api.openai.com", []string{"x-ratelimit-limit-requests", "5", "x-ratelimit-remaining-requests", "6", "x-ratelimit-reset-requests", "-3s"},
 			[]provider.Level{level(provider.Requests, 5, 0, -1, -1)}},
 		{"a plain host", "api.example.com", nil, nil},
+		{"IETF", "api.example.com", []string{"RateLimit-Policy", `"burst";q=100;w=60, "day";q=5000;w=86400;qu="tokens", "size";q=9;w=1;qu="content-bytes"`, "RateLimit", `"burst";r=50;t=30, "size";r=1;t=1`},
+			[]provider.Level{level(provider.Requests, 100, minute, 50, 30*time.Second), level(provider.Tokens, 5000, 24*time.Hour, -1, -1)}},
+		{"IETF, as Hugging Face has it", "router.huggingface.co", []string{"RateLimit-Policy", `"fixed window";"api";q=1000;w=300`, "RateLimit", `"api";r=999;t=295`},
+			[]provider.Level{level(provider.Requests, 1000, 5*minute, 999, 295*time.Second)}},
+		{"IETF, tokens for names, and spaces", "api.example.com", []string{"RateLimit-Policy", ` default ; q=10 ; w=1 `, "RateLimit", `default;r=11;t=1`}, []provider.Level{level(provider.Requests, 10, time.Second, 10, time.Second)}},
+		{"IETF, broken off", "api.example.com", []string{"RateLimit-Policy", `"a";q=5;w=60, "b;q=7;w=60`}, []provider.Level{level(provider.Requests, 5, minute, -1, -1)}},
+		{"IETF, nonsense", "api.example.com", []string{"RateLimit-Policy", `"a";q=-5;w=60, "b";q=1.5;w=60, "c";q=5;w=99999999999, "d";q=5`, "RateLimit", `;;=,`}, nil},
+		{"IETF, of one draft", "api.example.com", []string{"RateLimit", "limit=100, remaining=50, reset=30"}, []provider.Level{level(provider.Requests, 100, 0, 50, 30*time.Second)}},
+		{"IETF, of another", "api.example.com", []string{"RateLimit-Limit", "10, 10;w=1, 1000;w=3600", "RateLimit-Remaining", "9", "RateLimit-Reset", "1"}, []provider.Level{level(provider.Requests, 10, time.Second, 9, time.Second)}},
+		{"what is left and no limit", "api.replicate.com", []string{"RateLimit-Remaining", "599", "RateLimit-Reset", "1"}, nil},
+		{"plain", "api.example.com", []string{"X-RateLimit-Limit", "450", "X-RateLimit-Remaining", "405", "X-RateLimit-Reset", "1741168830", "Date", date}, []provider.Level{level(provider.Requests, 450, 0, 405, 30*time.Second)}},
+		{"plain, of OpenAI's kind", "api.together.xyz", []string{"X-RateLimit-Limit", "2", "X-RateLimit-Remaining", "1", "X-RateLimit-Reset", "2"}, []provider.Level{level(provider.Requests, 2, 0, 1, 2*time.Second)}},
 	}
 	for _, test := range tests {
 		r := response(test.host, 200, test.header...)
@@ -124,6 +136,28 @@ func FuzzLevels(f *testing.F) {
 		r := response("api.groq.com", 200, header...)
 		for _, api := range []provider.API{provider.OpenAI, provider.Anthropic} {
 			for _, l := range api.Levels(r) {
+				if l.N <= 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
+					t.Errorf("%+v", l)
+				}
+			}
+		}
+	})
+}
+
+// Whatever stands in the fields that are meant for everyone.
+func FuzzFields(f *testing.F) {
+	f.Add(`"burst";q=100;w=60, "daily";q=5000;w=86400`, `"burst";r=0;t=30`, "1741168830")
+	f.Add(`"fixed window";"api";q=1000;w=300`, "limit=100, remaining=0, reset=30", "1741168830000")
+	f.Add("10, 10;w=1", "0", "2")
+	f.Fuzz(func(t *testing.T, policy, limit, reset string) {
+		for _, header := range [][]string{
+			{"RateLimit-Policy", policy, "RateLimit", limit},
+			{"RateLimit-Limit", policy, "RateLimit-Remaining", limit, "RateLimit-Reset", reset},
+			{"X-RateLimit-Limit", policy, "X-RateLimit-Remaining", limit, "X-RateLimit-Reset", reset, "X-RateLimit-Type", policy},
+		} {
+			r := response("api.example.com", 429, header...)
+			check(t, provider.HTTP.Refusal(r, nil))
+			for _, l := range provider.HTTP.Levels(r) {
 				if l.N <= 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
 					t.Errorf("%+v", l)
 				}

@@ -126,7 +126,7 @@ func (r Refusal) Daily() bool {
 }
 
 // For returns the API that a request is for, by its host or its path, so that a
-// proxy's base URL will do: Gemini, OpenAI, Anthropic, else HTTP.
+// proxy's base URL will do: Gemini, Bedrock, Anthropic, OpenAI, else HTTP.
 func For(r *http.Request) API {
 	if _, method := call(r.URL.Path); method != "" {
 		return Gemini
@@ -136,14 +136,28 @@ func For(r *http.Request) API {
 		strings.HasSuffix(host, "aiplatform.googleapis.com"),
 		strings.HasPrefix(host, "aiplatform.") && strings.HasSuffix(host, ".googleapis.com"):
 		return Gemini
+	case isBedrock(r):
+		return Bedrock
 	case host == "api.anthropic.com", r.Header.Get("Anthropic-Version") != "":
 		return Anthropic
-	case host == "api.openai.com", host == "api.groq.com", host == "api.x.ai", host == "api.mistral.ai",
-		strings.HasSuffix(host, ".openai.azure.com"):
-		return OpenAI
-	}
-	if model(r) {
+	case like[host], strings.HasSuffix(host, ".openai.azure.com"), model(r):
 		return OpenAI
 	}
 	return HTTP
+}
+
+// like are the hosts of APIs like OpenAI's. Others are known by their paths.
+var like = map[string]bool{
+	"api.openai.com":        true,
+	"api.cerebras.ai":       true,
+	"api.deepseek.com":      true,
+	"api.fireworks.ai":      true,
+	"api.groq.com":          true,
+	"api.mistral.ai":        true,
+	"api.together.ai":       true,
+	"api.together.xyz":      true,
+	"api.x.ai":              true,
+	"models.github.ai":      true,
+	"openrouter.ai":         true,
+	"router.huggingface.co": true,
 }

@@ -1,0 +1,90 @@
+package provider_test
+
+import (
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+
+	"example.com/tollgate/provider"
+)
+
+// hostile are the worst that a server can send: a body of 64 KiB, which is all
+// that is read of one, and the longest headers that net/http lets through.
+func hostile() map[string]*http.Response {
+	const body, header = 64 << 10, 1 << 20
+	fill := func(before, s, after string, size int) string {
+		return before + strings.Repeat(s, (size-len(before)-len(after))/len(s)) + after
+	}
+	list := map[string]*http.Response{}
+	add := func(name, text string, header ...string) {
+		r := response("api.openai.com", 429, header...)
+		r.Status = text // where the test finds it
+		list[name] = r
+	}
+	add("arrays in arrays", fill(`{"error":`, "[", "", body))
+	add("objects in objects", fill("", `{"error":`, "", body))
+	add("many errors", fill("[", "{},", "{}]", body))
+	add("many details", fill(`{"error":{"details":[`, "{},", "{}]}}", body))
+	add("many details, each with a delay", fill(`{"error":{"details":[`, `{"retryDelay":"1s"},`, "{}]}}", body))
+	add("many violations", fill(`{"error":{"details":[{"violations":[`, "{},", "{}]}]}}", body))
+	add("many violations in many details", fill(`{"error":{"details":[`, `{"violations":[{},{},{},{},{},{},{}]},`, "{}]}}", body))
+	add("a long message", fill(`{"error":{"message":"`, "retry in 1", `"}}`, body))
+	add("a message of escapes", fill(`{"error":{"message":"`, `\u0001`, `"}}`, body))
+	add("a message of what is no UTF-8", fill(`{"error":{"message":"`, "\xff", `"}}`, body))
+	add("many fields", fill(`{"error":{`, `"a":1,`, `"b":1}}`, body))
+	add("a long number", fill(`{"error":{"details":[{"retryDelay":"`, "9", `s"}]}}`, body))
+	add("digits", fill("try again in ", "9", "s", body))
+	add("nearly prose", fill("", "try again in 1", "", body))
+	add("accounts", fill("", "Limit 1, Used 1, Requested ", "", body))
+	add("capitals", fill("", "TOKENS PER ", "", body))
+	add("calls", fill("", "1 API call", "", body))
+	list["a long list"] = response("api.example.com", 429, "RateLimit-Policy", fill("", `"a";q=1;w=1,`, "", header), "RateLimit", fill("", `a;`, "", header))
+	list["a list of parameters"] = response("api.example.com", 429, "RateLimit", fill(`"a"`, `;b=1`, "", 4<<10))
+	list["names without end"] = response("api.example.com", 429, "RateLimit", fill("", `"a";`, "", 4<<10))
+	list["long numbers"] = response("api.example.com", 429, "Retry-After", fill("", "9", "", header), "X-RateLimit-Reset", fill("", "9", "", header), "X-RateLimit-Limit-Requests", fill("", "9", "", header), "X-RateLimit-Reset-Requests", fill("", "1h", "", header))
+	many := response("api.example.com", 429)
+	for range 4 << 10 {
+		many.Header.Add("RateLimit", `"a";r=0;t=1`)
+		many.Header.Add("RateLimit-Policy", `"a";q=1;w=1`)
+	}
+	list["many fields of one name"] = many
+	return list
+}
+
+var apis = []provider.API{provider.Gemini, provider.OpenAI, provider.Anthropic, provider.Bedrock, provider.HTTP}
+
+// However hostile, what a server sends costs little memory.
+func TestBounds(t *testing.T) {
+	for name, r := range hostile() {
+		for _, api := range apis {
+			body := []byte(r.Status)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			ref, levels := api.Refusal(r, body), api.Levels(r)
+			runtime.ReadMemStats(&after)
+			if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+				t.Errorf("%s: %s allocates %d bytes, want at most 1 MiB", name, api.Name(), n)
+			}
+			if len(ref.Limits) > 17 || len(levels) > 16 {
+				t.Errorf("%s: %s has %d violations and %d levels", name, api.Name(), len(ref.Limits), len(levels))
+			}
+		}
+	}
+}
+
+// BenchmarkHostile shows that it costs little time as well.
+func BenchmarkHostile(b *testing.B) {
+	for name, r := range hostile() {
+		for _, api := range apis {
+			b.Run(name+"/"+api.Name(), func(b *testing.B) {
+				body := []byte(r.Status)
+				b.ReportAllocs()
+				for b.Loop() {
+					api.Refusal(r, body)
+					api.Levels(r)
+				}
+			})
+		}
+	}
+}

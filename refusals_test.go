@@ -1,0 +1,140 @@
+package tollgate_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/tollgate"
+	"example.com/tollgate/provider"
+)
+
+// A recorded refusal is one of testdata/refusals.txt.
+type recorded struct {
+	name, want, then, url, response string
+}
+
+func refusals(t *testing.T) (list []recorded) {
+	b, err := os.ReadFile("testdata/refusals.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range strings.Split(string(b), "\n=== ")[1:] {
+		line := func() (l string) { l, s, _ = strings.Cut(s, "\n"); return l }
+		r := recorded{name: line(), want: line(), then: line(), url: strings.TrimPrefix(line(), "POST ")}
+		r.response = strings.TrimSuffix(strings.TrimPrefix(s, "\n"), "\n")
+		list = append(list, r)
+	}
+	return list
+}
+
+// answer returns the response to a request.
+func (r recorded) answer(t *testing.T, req *http.Request) *http.Response {
+	resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(r.response)), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+// Every way of refusing, and what is made of it: which limits are drained, until
+// when, and whether the request is sent again.
+func TestRefusals(t *testing.T) {
+	quota := tollgate.Quota{tollgate.RPM(1000), {N: 100_000, Per: 24 * time.Hour}, tollgate.TPM(1_000_000), {Unit: tollgate.Tokens, N: 10_000_000, Per: 24 * time.Hour}}
+	yes := map[bool]string{true: "yes", false: "no"}
+	dash := func(s string) string {
+		if s == "" {
+			return "-"
+		}
+		return s
+	}
+	for _, r := range refusals(t) {
+		t.Run(r.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var refused *provider.Refusal
+				var calls []time.Time
+				var drained []string
+				var until time.Duration
+				var tr *tollgate.Transport
+				tr = &tollgate.Transport{
+					Quotas: tollgate.Quotas{"*": quota},
+					Trace: &tollgate.Trace{Refused: func(_ *http.Request, i tollgate.RefusalInfo) {
+						refused = &i.Refusal
+						until = time.Until(tr.Status()[0].PausedUntil)
+						for _, l := range tr.Status()[0].Limits {
+							if l.Left <= 0 {
+								drained = append(drained, fmt.Sprintf("%v/%v", l.Unit, l.Per))
+							}
+						}
+					}},
+					Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+						calls = append(calls, time.Now())
+						if len(calls) == 1 {
+							return r.answer(t, req), nil
+						}
+						return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+					}),
+				}
+				client := &http.Client{Transport: &tollgate.Retry{Base: tr}}
+				resp, err := client.Post(r.url, "application/json", strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"Hello."}]}`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := "want: -"
+				if refused != nil {
+					var limits []string
+					for _, v := range refused.Limits {
+						s := fmt.Sprintf("%v:%d/%v", v.Unit, v.N, v.Per)
+						if v.Model != "" {
+							s += "@" + v.Model
+						}
+						limits = append(limits, s)
+					}
+					wait := "-"
+					if refused.Hinted {
+						wait = refused.Wait.String()
+					}
+					want = fmt.Sprintf("want: wait=%s never=%s limits=%s", wait, yes[refused.Never], dash(strings.Join(limits, ",")))
+				}
+				if want != r.want {
+					t.Errorf("read\n%s, want\n%s", want, r.want)
+				}
+				if len(calls) == 1 {
+					_, text, _ := strings.Cut(r.response, "\n\n")
+					if string(got) != text {
+						t.Errorf("the caller got %q, want %q", got, text)
+					}
+				}
+				after := "-"
+				if len(calls) > 1 {
+					d := calls[1].Sub(calls[0])
+					// Of tokens it takes more than the one that is back at once.
+					if d >= until && d < until+5*time.Millisecond {
+						d = until
+					}
+					switch after = d.String(); {
+					case strings.Contains(r.then, "after=pause") && d >= time.Second && d <= time.Second*5/4:
+						after = "pause"
+					case strings.Contains(r.then, "after=backoff") && d <= 2*time.Second:
+						after = "backoff"
+					}
+				}
+				then := fmt.Sprintf("then: drained=%s after=%s retried=%s", dash(strings.Join(drained, ",")), after, yes[len(calls) > 1])
+				if then != r.then {
+					t.Errorf("then\n%s, want\n%s", then, r.then)
+				}
+			})
+		})
+	}
+}
