@@ -1,9 +1,10 @@
 # Each directory with a go.mod is a module of its own; go.work ties them together.
 MODULES  := . bench
 FUZZTIME ?= 5m
+SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: test lint bench fuzz
+.PHONY: test lint bench fuzz realservers
 
 # Everything, with the race detector on.
 test:
@@ -23,3 +24,8 @@ bench:
 fuzz:
 	@set -e; for f in $$(cd provider && grep -oh '^func Fuzz[A-Za-z0-9]*' *_test.go | cut -c6-); do \
 		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./provider; done
+
+# Real servers that limit in ways of their own, installed where apt is.
+realservers:
+	@for p in haproxy nginx; do PATH="$$PATH:/usr/sbin" command -v $$p >/dev/null || $(SUDO) apt-get install -y $$p || exit 1; done
+	cd bench && go test -count=1 -tags realservers -run TestRealServers -v .

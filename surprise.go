@@ -112,18 +112,18 @@ func (g *gate) tell(learned []Change) []Change {
 // last window for evenly drawn on. Else that many are all there is, because
 // others draw on it too or because it is less than was thought.
 func (p *pool) verdict(t time.Duration) {
-	tr, want := *p.trial, p.limit.N
-	accepted := tr.let - tr.refused
-	if p.slow {
-		want = p.pace() - max(1, p.limit.N/20)
+	tr := *p.trial
+	accepted, all := tr.let-tr.refused, p.limit.N
+	if p.slow || tr.refused == 0 {
+		all = p.pace() - max(1, p.limit.N/20) // timers are late
 	}
 	p.trial, p.calm = nil, t
 	switch w, ok := p.rule.(*window); {
-	case accepted < want:
+	case accepted < all:
 		if tr.refused > 0 {
 			p.resize(t, max(1, accepted))
 		}
-	case ok && p.limit.Refill == Window && p.limit.N == p.stated:
+	case ok && p.limit.Refill != Calendar && p.limit.N == p.stated:
 		p.even, p.ramp = true, nil
 		p.limit.N, p.limit.Refill, p.limit.Burst = p.ceiling(), Steady, 1
 		p.rule = newSteady(p.limit.stretched())
