@@ -132,27 +132,33 @@ func (r *reader) text(p []byte) []byte {
 		r.end()
 		return p[end+1:]
 	}
-	runes := int64(0)
+	all, runes := p, int64(0)
+	if begin := len(dataURL) - len(r.str); begin > 0 && begin < len(p) {
+		p = p[:begin] // what comes after may be binary
+	}
 	for i, c := range p {
 		switch {
 		case c == '"':
 			r.runes += runes
 			r.add(p[:i])
 			r.end()
-			return p[i+1:]
+			return all[i+1:]
 		case c == '\\':
 			r.runes += runes
 			r.add(p[:i])
 			r.state = escaped
-			return p[i+1:]
+			return all[i+1:]
 		case utf8.RuneStart(c):
 			runes++
 		}
 	}
 	r.runes += runes
 	r.add(p)
-	return nil
+	return all[len(p):]
 }
+
+// dataURL begins a string that is no text (RFC 2397).
+var dataURL = []byte("data:")
 
 // add notes a piece of a string.
 func (r *reader) add(p []byte) {
@@ -183,7 +189,7 @@ func (r *reader) escape(p []byte) []byte {
 
 // binary reports whether the string is no text.
 func (r *reader) binary() bool {
-	return r.top().name == "data" && !r.key || bytes.HasPrefix(r.str, []byte("data:"))
+	return r.top().name == "data" && !r.key || bytes.HasPrefix(r.str, dataURL)
 }
 
 // token reads what stands between strings and numbers.
@@ -248,9 +254,9 @@ func (r *reader) end() {
 	switch {
 	case f.name == "data":
 		f.data, f.head = r.length, append(f.head[:0], r.str...)
-	case bytes.HasPrefix(r.str, []byte("data:")): // RFC 2397
+	case bytes.HasPrefix(r.str, dataURL):
 		head, data, _ := bytes.Cut(r.str, []byte(","))
-		mime, _, _ := bytes.Cut(head[len("data:"):], []byte(";"))
+		mime, _, _ := bytes.Cut(head[len(dataURL):], []byte(";"))
 		r.media += media(string(mime), data, (r.length-int64(len(head)))/4*3)
 	case f.name == "mimeType", f.name == "mime_type", f.name == "media_type":
 		f.mime = string(r.str[:min(len(r.str), 40)])
