@@ -50,7 +50,7 @@ func (t *Transport) send(p *plan) (*http.Response, error) {
 		grant.Done()
 		return resp, nil
 	}
-	b := &body{ReadCloser: resp.Body, plan: p, stop: stop}
+	b := &body{ReadCloser: resp.Body, transport: t, plan: p, stop: stop}
 	if len(p.call.Usage) > 0 && !p.call.Exact && !p.call.Aside && resp.Header.Get("Content-Encoding") == "" && p.entry.tokens.Load() {
 		b.meter = provider.NewMeter(p.call.Usage)
 	}

@@ -111,7 +111,7 @@ func (p *plan) read(tokens bool) error {
 
 // failed heeds an error in the middle of a stream, whose status was 200. That
 // response cannot be had again; what it says holds for all others.
-func (p *plan) failed(event []byte) {
+func (t *Transport) failed(p *plan, event []byte) {
 	var status int
 	switch text := string(event); {
 	case strings.Contains(text, "overloaded"), strings.Contains(text, "UNAVAILABLE"):
@@ -122,7 +122,7 @@ func (p *plan) failed(event []byte) {
 		return
 	}
 	resp := &http.Response{StatusCode: status, Header: http.Header{}, Request: p.req}
-	p.grant.Refused(status, p.api.Refusal(resp, event))
+	t.learned(p, p.grant.Refused(status, p.api.Refusal(resp, event)))
 }
 
 // settle says what the request has cost, once the response has said so.

@@ -133,10 +133,17 @@ func TestLearnFamily(t *testing.T) {
 
 // An error in a stream that began with 200 holds up those that come after.
 func TestLearnStreamError(t *testing.T) {
+	var learned changes
+	defer func() {
+		if len(learned.list) != 1 || learned.list[0].To.N != 7 {
+			t.Errorf("learned %v, want the limit of 7 that a stream named", learned.list)
+		}
+	}()
 	for name, test := range map[string]struct {
 		stream string
 		want   time.Duration
 	}{
+		"a limit":              {"data: {\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 2s.\",\"details\":[{\"violations\":[{\"quotaId\":\"RequestsPerMinute\",\"quotaValue\":\"7\"}]}]}}\n\n", 2 * time.Second},
 		"an error":             {"data: {\"a\":1}\r\n\r\ndata: {\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 12.5s.\"}}\r\n\r\n", 12500 * time.Millisecond},
 		"no error":             {"data: {\"error\":{\"status\":\"RESOURCE_EXHAUSTED\"}}\n\ndata: {\"a\":1}\n\n", 0},
 		"another error":        {"data: {\"error\":{\"status\":\"INTERNAL\"}}\n\n", 0},
@@ -145,7 +152,7 @@ func TestLearnStreamError(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			text := test.stream
-			tr := &tollgate.Transport{Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			tr := &tollgate.Transport{Trace: learned.trace(), Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				body := io.NopCloser(strings.NewReader(text))
 				text = "data: {}\n\n"
 				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: body, Request: r}, nil

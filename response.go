@@ -44,9 +44,10 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 // is read on the way.
 type body struct {
 	io.ReadCloser
-	plan *plan
-	stop *stop
-	once sync.Once
+	transport *Transport
+	plan      *plan
+	stop      *stop
+	once      sync.Once
 
 	mu    sync.Mutex      // a body may be closed while it is read
 	meter *provider.Meter // of what the request has cost; nil: there is nothing to be read
@@ -93,7 +94,7 @@ func (b *body) end() {
 	b.mu.Unlock()
 	b.plan.settle(cost)
 	if failure != nil {
-		b.plan.failed(failure)
+		b.transport.failed(b.plan, failure)
 	}
 	b.plan.grant.Done()
 }
