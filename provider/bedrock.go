@@ -18,9 +18,9 @@ func (bedrock) Name() string { return "bedrock" }
 // bedrockModel returns the model of a path that ends in model/ID/METHOD. An ID
 // may be an ARN, with a slash of its own.
 func bedrockModel(u *url.URL) string {
-	dir, method := cutLast(u.EscapedPath(), '/')
-	dir, id := cutLast(dir, '/')
-	if _, dir = cutLast(dir, '/'); dir != "model" {
+	dir, method := cutLast(u.EscapedPath())
+	dir, id := cutLast(dir)
+	if _, dir = cutLast(dir); dir != "model" {
 		return ""
 	}
 	switch method {

@@ -17,8 +17,8 @@ func hostile() map[string]*http.Response {
 		return before + strings.Repeat(s, (size-len(before)-len(after))/len(s)) + after
 	}
 	list := map[string]*http.Response{}
-	add := func(name, text string, header ...string) {
-		r := response("api.openai.com", 429, header...)
+	add := func(name, text string) {
+		r := response("api.openai.com", 429)
 		r.Status = text // where the test finds it
 		list[name] = r
 	}

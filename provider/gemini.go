@@ -24,8 +24,8 @@ func (gemini) Name() string { return "gemini" }
 // call returns the NAME and METHOD of a path that ends in models/NAME:METHOD,
 // tunedModels/NAME:METHOD or endpoints/NAME:METHOD, whatever stands before.
 func call(path string) (name, method string) {
-	dir, last := cutLast(path, '/')
-	if _, dir = cutLast(dir, '/'); dir != "models" && dir != "tunedModels" && dir != "endpoints" {
+	dir, last := cutLast(path)
+	if _, dir = cutLast(dir); dir != "models" && dir != "tunedModels" && dir != "endpoints" {
 		return "", ""
 	}
 	name, method, ok := strings.Cut(last, ":")
@@ -35,8 +35,8 @@ func call(path string) (name, method string) {
 	return name, method
 }
 
-func cutLast(s string, sep byte) (before, after string) {
-	i := strings.LastIndexByte(s, sep)
+func cutLast(s string) (before, after string) {
+	i := strings.LastIndexByte(s, '/')
 	return s[:max(i, 0)], s[i+1:]
 }
 
