@@ -15,13 +15,13 @@ import (
 	"example.com/tollgate/provider"
 )
 
-// A recorded refusal is one of testdata/refusals.txt.
+// A recorded refusal is one of provider/testdata/refusals.txt.
 type recorded struct {
 	name, want, then, url, response string
 }
 
 func refusals(t *testing.T) (list []recorded) {
-	b, err := os.ReadFile("testdata/refusals.txt")
+	b, err := os.ReadFile("provider/testdata/refusals.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,16 +62,19 @@ func TestRefusals(t *testing.T) {
 				var drained []string
 				var until time.Duration
 				var tr *tollgate.Transport
+				look := func() {
+					until = time.Until(tr.Status()[0].PausedUntil)
+					for _, l := range tr.Status()[0].Limits {
+						if l.Left <= 0 {
+							drained = append(drained, fmt.Sprintf("%v/%v", l.Unit, l.Per))
+						}
+					}
+				}
 				tr = &tollgate.Transport{
 					Quotas: tollgate.Quotas{"*": quota},
 					Trace: &tollgate.Trace{Refused: func(_ *http.Request, i tollgate.RefusalInfo) {
 						refused = &i.Refusal
-						until = time.Until(tr.Status()[0].PausedUntil)
-						for _, l := range tr.Status()[0].Limits {
-							if l.Left <= 0 {
-								drained = append(drained, fmt.Sprintf("%v/%v", l.Unit, l.Per))
-							}
-						}
+						look()
 					}},
 					Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 						calls = append(calls, time.Now())
@@ -92,7 +95,9 @@ func TestRefusals(t *testing.T) {
 					t.Fatal(err)
 				}
 				want := "want: -"
-				if refused != nil {
+				if refused == nil {
+					look() // at what an error in a stream has come to
+				} else {
 					var limits []string
 					for _, v := range refused.Limits {
 						s := fmt.Sprintf("%v:%d/%v", v.Unit, v.N, v.Per)

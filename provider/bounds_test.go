@@ -52,7 +52,7 @@ func hostile() map[string]*http.Response {
 	return list
 }
 
-var apis = []provider.API{provider.Gemini, provider.OpenAI, provider.Anthropic, provider.Bedrock, provider.HTTP}
+var apis = []provider.API{provider.Gemini, provider.OpenAI, provider.Anthropic, provider.Bedrock, provider.Cohere, provider.HTTP}
 
 // However hostile, what a server sends costs little memory.
 func TestBounds(t *testing.T) {

@@ -15,7 +15,7 @@ type policy struct {
 	n     int64         // 0: not stated
 	per   time.Duration // 0: not stated
 	left  int64         // -1: not stated
-	reset time.Duration // in which more is left; -1: not stated
+	reset time.Duration // in which more are left; -1: not stated
 }
 
 const (
@@ -24,12 +24,10 @@ const (
 	maxSpan     = 366 * 24 * time.Hour
 )
 
-// policies reads both fields, by the policies' names. Of earlier drafts it reads
-// RateLimit-Limit, -Remaining and -Reset, and RateLimit with the three in it.
+// policies reads both fields, by the policies' names, and what went before them:
+// RateLimit-Limit, -Remaining and -Reset, or RateLimit with the three in it, and
+// policies that have their limit for a name, as in "100;w=60".
 func policies(r *http.Response) (list []policy) {
-	if len(r.Header["Ratelimit"]) == 0 && len(r.Header["Ratelimit-Policy"]) == 0 {
-		return drafted(r)
-	}
 	find := func(name string) *policy {
 		for i := range list {
 			if list[i].name == name {
@@ -43,18 +41,18 @@ func policies(r *http.Response) (list []policy) {
 		return &list[len(list)-1]
 	}
 	for _, i := range items(r.Header.Values("Ratelimit-Policy")) {
-		q, w := i.number("q"), i.number("w")
+		q, per := i.quota(), i.window()
 		u, known := quotaUnit(i.params["qu"])
-		if q <= 0 || w <= 0 || w > int64(maxSpan/time.Second) || !known {
-			continue
+		if q > 0 && per > 0 && known {
+			p := find(i.name)
+			p.unit, p.n, p.per = u, q, per
 		}
-		p := find(i.name)
-		p.unit, p.n, p.per = u, q, time.Duration(w)*time.Second
 	}
 	for _, i := range items(r.Header.Values("Ratelimit")) {
 		left, after := i.number("r"), i.number("t")
-		if i.name == "" { // RateLimit: limit=100, remaining=50, reset=30
+		if i.name == "" { // limit=100, remaining=50, reset=30
 			left, after = i.number("remaining"), i.number("reset")
+			i.name = i.params["limit"]
 		}
 		if left < 0 && after < 0 {
 			continue
@@ -68,35 +66,45 @@ func policies(r *http.Response) (list []policy) {
 			p.n = n
 		}
 	}
+	if len(r.Header["Ratelimit"]) == 0 {
+		return drafted(r, "Ratelimit-", list)
+	}
 	return list
 }
 
-// drafted reads the three fields of earlier drafts. What they say of several
-// windows stands in the limit: "100, 100;w=60, 1000;w=3600".
-func drafted(r *http.Response) []policy {
-	left, ok := integer(header(r, "Ratelimit-Remaining"))
+// drafted reads the three fields of earlier drafts, or of before there were any,
+// and adds them to the policies. They may state those as well, in
+// "100, 100;w=60, 1000;window=3600", where the first is the one that the others
+// are about.
+func drafted(r *http.Response, prefix string, list []policy) []policy {
+	limit, more, _ := strings.Cut(header(r, prefix+"Limit"), ",")
+	n, ok := integer(limit)
+	if !ok || n < 0 {
+		n = 0
+	}
+	for _, i := range items([]string{more}) {
+		if q, per := i.quota(), i.window(); q > 0 && per > 0 && len(list) < maxPolicies {
+			list = append(list, policy{name: i.name, n: q, per: per, left: -1, reset: -1})
+		}
+	}
+	left, ok := integer(header(r, prefix+"Remaining"))
 	if !ok || left < 0 {
 		left = -1
 	}
-	p := policy{left: left, reset: -1}
-	if s, ok := number(header(r, "Ratelimit-Reset")); ok {
-		p.reset = duration(s, time.Second)
+	reset, ok := resetIn(r, header(r, prefix+"Reset"))
+	if !ok {
+		reset = -1
 	}
-	limit := header(r, "Ratelimit-Limit")
-	first, more, _ := strings.Cut(limit, ",")
-	p.n, _ = integer(first)
-	if p.n = max(p.n, 0); p.n == 0 && p.left < 0 {
-		return nil
-	}
-	for _, i := range items([]string{more}) {
-		if n, err := strconv.ParseInt(i.name, 10, 64); err == nil && n == p.n {
-			if w := i.number("w"); w > 0 && w <= int64(maxSpan/time.Second) {
-				p.per = time.Duration(w) * time.Second
-			}
-			break
+	for i := range list {
+		if p := &list[i]; p.n == n {
+			p.left, p.reset = left, reset
+			return list
 		}
 	}
-	return []policy{p}
+	if n == 0 && left < 0 && reset < 0 {
+		return list
+	}
+	return append(list, policy{n: n, left: left, reset: reset})
 }
 
 // quotaUnit reads what a policy counts: requests, unless it says otherwise.
@@ -125,14 +133,35 @@ func (i item) number(name string) int64 {
 	return n
 }
 
-// items reads a list. A list that goes wrong ends there. Names may be strings or
-// tokens; of several in a row, as some have them, the last one counts. Members
-// that are key=value all by themselves make up one item without a name.
+// quota returns the limit, which earlier drafts have for a name, -1 if there is
+// none.
+func (i item) quota() int64 {
+	if q, ok := integer(i.name); ok && i.params["q"] == "" {
+		return q
+	}
+	return i.number("q")
+}
+
+// window returns the parameter that says in how long, 0 if there is none that
+// makes sense.
+func (i item) window() time.Duration {
+	w := max(i.number("w"), i.number("window"))
+	if w <= 0 || w > int64(maxSpan/time.Second) {
+		return 0
+	}
+	return time.Duration(w) * time.Second
+}
+
+// items reads a list. One that goes wrong anywhere is no list (RFC 9651, section
+// 4.2). Names may be strings or tokens; of several in a row, as some have them,
+// the last one counts. Members that are key=value all by themselves make up one
+// item without a name.
 func items(values []string) (list []item) {
 	var pairs item
+	size := 0
 	for _, v := range values {
-		if len(v) > maxList {
-			continue
+		if size += len(v); size > maxList {
+			return nil
 		}
 		for len(v) > 0 && len(list) < maxPolicies {
 			i := item{params: make(map[string]string)}
@@ -141,7 +170,7 @@ func items(values []string) (list []item) {
 				var key, value string
 				var quoted, paired, ok bool
 				if key, value, quoted, paired, v, ok = member(v); !ok {
-					return list
+					return nil
 				}
 				switch {
 				case !paired && (quoted || i.name == "" && len(i.params) == 0):
@@ -189,12 +218,17 @@ func member(s string) (key, value string, quoted, paired bool, rest string, ok b
 	return key, value, quoted, paired, s, s == "" || s[0] == ';' || s[0] == ','
 }
 
-// word reads a string in quotes or a run of other characters, and the space
-// around it.
+// word reads a string in quotes, bytes between colons, as partitions have for a
+// key, or a run of other characters, and the space around it.
 func word(s string) (w string, quoted bool, rest string, ok bool) {
 	s = strings.TrimLeft(s, " \t")
 	n := strings.IndexAny(s, "=;, \t\"")
 	switch {
+	case strings.HasPrefix(s, ":"):
+		if n = strings.IndexByte(s[1:], ':'); n < 0 {
+			return "", false, "", false
+		}
+		w, s = s[:n+2], s[n+2:]
 	case strings.HasPrefix(s, `"`):
 		if n = strings.IndexByte(s[1:], '"'); n < 0 {
 			return "", false, "", false
@@ -209,40 +243,33 @@ func word(s string) (w string, quoted bool, rest string, ok bool) {
 }
 
 // fieldLevels reads the levels of any API that states them in the fields of the
-// drafts, or else in X-RateLimit-Limit and so on, of which nobody can tell in how
-// long.
+// drafts, or else in X-RateLimit-Limit and so on, of which mostly nobody can tell
+// in how long.
 func fieldLevels(r *http.Response) (list []Level) {
-	for _, p := range policies(r) {
-		if p.n > 0 {
-			list = append(list, Level{Unit: p.unit, N: p.n, Per: p.per, Left: min(p.left, p.n), Full: p.reset})
+	found := policies(r)
+	for _, prefix := range []string{"X-Ratelimit-", "X-Rate-Limit-"} {
+		if len(found) == 0 {
+			found = drafted(r, prefix, nil)
 		}
 	}
-	if list != nil {
-		return list
-	}
-	for _, prefix := range []string{"X-Ratelimit-", "X-Rate-Limit-"} {
-		n, ok := integer(header(r, prefix+"Limit"))
-		if !ok || n <= 0 {
+	for _, p := range found {
+		if p.n <= 0 {
 			continue
 		}
-		l := Level{N: n, Left: -1, Full: -1}
-		if left, ok := integer(header(r, prefix+"Remaining")); ok && left >= 0 && left <= n {
-			l.Left = left
+		if p.per == 0 {
+			p.left = -1 // says nothing of a limit of another Per
 		}
-		if d, ok := reset(r); ok {
-			l.Full = d
-		}
-		return []Level{l}
+		list = append(list, Level{Unit: p.unit, N: p.n, Per: p.per, Left: min(p.left, p.n), Full: p.reset})
 	}
-	return nil
+	return list
 }
 
-// exceeded reads which limits the fields of a refusal say are used up. GitHub
+// exceeded reads which limits the headers of a refusal say are used up. GitHub
 // Models names one as UserByModelByDay.
-func exceeded(r *http.Response) (list []Violation) {
-	for _, p := range policies(r) {
-		if p.left == 0 && p.per > 0 {
-			list = append(list, Violation{Unit: p.unit, N: p.n, Per: p.per})
+func exceeded(r *http.Response, levels []Level) (list []Violation) {
+	for _, l := range levels {
+		if l.Left == 0 && l.Per > 0 {
+			list = append(list, Violation{Unit: l.Unit, N: l.N, Per: l.Per})
 		}
 	}
 	kind := header(r, "X-Ratelimit-Type")

@@ -54,34 +54,48 @@ func retryAfter(r *http.Response) (time.Duration, bool) {
 	return max(0, at.Sub(serverTime(r))), true
 }
 
-// empty reads in how long a limit is back of which the RateLimit field says that
-// nothing is left.
+// empty reads in how long a limit is back of which the RateLimit fields do not
+// say that something is left.
 func empty(r *http.Response) (wait time.Duration, ok bool) {
 	for _, p := range policies(r) {
-		if p.left == 0 && p.reset >= 0 {
+		if p.left <= 0 && p.reset >= 0 {
 			wait, ok = max(wait, p.reset), true
 		}
 	}
 	return wait, ok
 }
 
-// reset reads X-RateLimit-Reset and its like: seconds from now, or a time in
-// seconds since 1970 (GitHub) or in milliseconds (OpenRouter).
+// reset reads X-RateLimit-Reset and its like. Where something is left of that
+// limit, the refusal is for another one, and the reset is not its end:
+// https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api.
 func reset(r *http.Response) (time.Duration, bool) {
-	for _, name := range []string{"X-Ratelimit-Reset-After", "X-Ratelimit-Reset", "X-Rate-Limit-Reset"} {
-		n, ok := number(header(r, name))
-		if !ok {
+	for _, prefix := range []string{"X-Ratelimit-", "X-Rate-Limit-"} {
+		if left, ok := integer(header(r, prefix+"Remaining")); ok && left > 0 {
 			continue
 		}
-		switch {
-		case n >= 1e11:
-			return until(r, n, time.Millisecond), true
-		case n >= 1e8:
-			return until(r, n, time.Second), true
+		for _, name := range []string{"Reset-After", "Reset"} {
+			if d, ok := resetIn(r, header(r, prefix+name)); ok {
+				return d, true
+			}
 		}
-		return duration(n, time.Second), true
 	}
 	return 0, false
+}
+
+// resetIn reads a reset: seconds from now, or a time in seconds since 1970
+// (GitHub) or in milliseconds (OpenRouter). Nothing waits three years, and no
+// clock is in the year 5138.
+func resetIn(r *http.Response, value string) (time.Duration, bool) {
+	n, ok := number(value)
+	switch {
+	case !ok:
+		return 0, false
+	case n >= 1e11:
+		return until(r, n, time.Millisecond), true
+	case n >= 1e8:
+		return until(r, n, time.Second), true
+	}
+	return duration(n, time.Second), true
 }
 
 // until returns how long it is until a time since 1970, by the server's clock.

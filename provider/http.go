@@ -22,7 +22,9 @@ func (plain) Read(*Call, io.Reader, bool) {}
 
 func (plain) Levels(r *http.Response) []Level { return fieldLevels(r) }
 
-func (plain) Refusal(r *http.Response, body []byte) Refusal { return refusal(r, body) }
+func (plain) Refusal(r *http.Response, body []byte) Refusal {
+	return refusal(r, body, fieldLevels(r))
+}
 
 // Host returns the host of a request as quotas have it: in lower case, and
 // without the port that its scheme has anyway.

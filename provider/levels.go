@@ -19,7 +19,16 @@ var headers = []struct {
 	{"Tokens", Tokens, 0},
 	{"Req-Minute", Requests, time.Minute}, // Mistral
 	{"Req-10-Second", Requests, 10 * time.Second},
-	{"Tokens-Minute", Tokens, time.Minute},
+	{"Tokens-Minute", Tokens, time.Minute}, // and Cerebras
+	{"Requests-Minute", Requests, time.Minute},
+	{"Requests-Hour", Requests, time.Hour},
+	{"Requests-Day", Requests, 24 * time.Hour}, // Cerebras, SambaNova
+	{"Tokens-Hour", Tokens, time.Hour},
+	{"Tokens-Day", Tokens, 24 * time.Hour},
+	{"Tokens-Per-Minute", Tokens, time.Minute}, // DigitalOcean
+	{"Tokens-Per-Day", Tokens, 24 * time.Hour},
+	{"Tokens-Prompt", Tokens, time.Minute}, // Fireworks
+	{"Tokens-Generated", OutputTokens, time.Minute},
 }
 
 // levels reads the x-ratelimit headers of OpenAI and those who followed:
@@ -38,7 +47,7 @@ func levels(r *http.Response) (list []Level) {
 		if period > 0 && period <= 366*24*60*60 {
 			l.Per = time.Duration(period) * time.Second
 		}
-		l.Full = full(header(r, "X-Ratelimit-Reset-"+h.name), l)
+		l.Full = full(r, header(r, "X-Ratelimit-Reset-"+h.name), l, h.per == 0)
 		if l.Per == 0 {
 			l.Per = refill(l)
 		}
@@ -47,9 +56,10 @@ func levels(r *http.Response) (list []Level) {
 	return list
 }
 
-// full reads the time in which a limit is full: a duration in Go's form, or, on
-// Azure, a bare number of seconds or of milliseconds, whichever makes sense.
-func full(s string, l Level) time.Duration {
+// full reads the time in which a limit is full: a duration in Go's form, a time
+// since 1970, or a bare number of seconds. Where the header's name does not say
+// in how long, as on Azure, that may be milliseconds, whichever makes sense.
+func full(r *http.Response, s string, l Level, milli bool) time.Duration {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 && s != "0" {
 		return d
 	}
@@ -57,8 +67,8 @@ func full(s string, l Level) time.Duration {
 	if !ok {
 		return -1
 	}
-	in := duration(n, time.Second)
-	if l.Left < 0 {
+	in, _ := resetIn(r, s)
+	if l.Left < 0 || n >= 1e8 || !milli {
 		return in
 	}
 	per := l.Per
@@ -94,7 +104,10 @@ func anthropicLevels(r *http.Response) (list []Level) {
 	for _, h := range []struct {
 		name string
 		unit Unit
-	}{{"Requests", Requests}, {"Input-Tokens", Tokens}, {"Output-Tokens", OutputTokens}} {
+	}{{"Requests", Requests}, {"Input-Tokens", Tokens}, {"Output-Tokens", OutputTokens}, {"Tokens", Tokens}} {
+		if h.name == "Tokens" && len(list) > 1 {
+			break // the sum of the two, which were one until 2024
+		}
 		name := "Anthropic-Ratelimit-" + h.name
 		n, ok := integer(header(r, name+"-Limit"))
 		if !ok || n <= 0 {

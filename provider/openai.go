@@ -24,12 +24,20 @@ type (
 func (openAI) Name() string    { return "openai" }
 func (anthropic) Name() string { return "anthropic" }
 
+// ends are how the paths of such calls end: of OpenAI, its like and Anthropic.
+var ends = []string{
+	"/chat/completions", "/v1/completions", "/fim/completions", "/beta/completions",
+	"/v1/responses", "/openai/responses", "/v1/messages",
+	"/v1/embeddings", "/inference/embeddings", "/models/embeddings",
+	"/v1/images/generations", "/v1/audio/speech", "/v1/moderations", "/v1/rerank",
+}
+
 // model reports whether a request is a call of a model, which its body names.
 func model(r *http.Request) bool {
 	if r.Method != http.MethodPost {
 		return false
 	}
-	for _, end := range []string{"/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/messages", "/openai/responses"} {
+	for _, end := range ends {
 		if strings.HasSuffix(r.URL.Path, end) {
 			return true
 		}
@@ -72,6 +80,10 @@ func (openAI) Read(c *Call, body io.Reader, tokens bool) {
 	}
 }
 
+func (a openAI) Refusal(r *http.Response, body []byte) Refusal {
+	return refusal(r, body, a.Levels(r))
+}
+
 func (openAI) Levels(r *http.Response) []Level {
 	list := levels(r)
 	if r.Request != nil && r.Request.URL.Hostname() == "api.groq.com" {
@@ -85,6 +97,10 @@ func (openAI) Levels(r *http.Response) []Level {
 		return fieldLevels(r)
 	}
 	return list
+}
+
+func (anthropic) Refusal(r *http.Response, body []byte) Refusal {
+	return refusal(r, body, anthropicLevels(r))
 }
 
 func (anthropic) Levels(r *http.Response) []Level { return anthropicLevels(r) }

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -15,22 +16,35 @@ const maxProse = 8 << 10
 // fast in long bodies.
 var (
 	// "Please try again in 6m0s.", "try again in 634ms"
-	inForm = regexp.MustCompile(`[Tt]ry again in ([0-9][0-9hms.]{0,40}[hms])`)
-	// Azure: "Please retry after 7 seconds."
-	inWords = regexp.MustCompile(`(?:[Rr]etry|[Tt]ry again) (?:after|in) ([0-9][0-9.]{0,20}) ?(millisecond|ms|second|sec|minute|min|hour|day)s?\b`)
+	inForm = regexp.MustCompile(`(?:[Tt]ry again|[Rr]etry) in ([0-9][0-9hms.]{0,40}[hms])\b`)
+	// Azure: "Please retry after 7 seconds." GitHub Models: "Please wait 15 seconds before retrying."
+	inWords = regexp.MustCompile(`(?:(?:[Rr]etry|[Tt]ry again) (?:after|in)|[Pp]lease wait(?: for)?) ([0-9][0-9.]{0,20}) ?(millisecond|ms|second|sec|s|minute|min|hour|day)s?\b`)
 	// "Limit 200000, Used 199821, Requested 2295"
 	tally = regexp.MustCompile(`Limit:? ([0-9]{1,15}), (?:Used:? ([0-9]{1,15}), )?Requested:? ([0-9]{1,15})`)
-	// "on tokens per min (TPM)", "requests per day (RPD)"
-	counts = regexp.MustCompile(`(?i)\b(requests|tokens) per (second|min|minute|hour|day)\b|\((R|T)P(S|M|H|D)\)`)
-	// Cohere: "limited to 10 API calls / minute", "1000 API calls / month"
-	calls = regexp.MustCompile(`([0-9]{1,15}) (?:API )?calls? ?(?:/|per) ?(second|minute|hour|day|month)\b`)
-	// Azure: "exceeded token rate limit", "exceeded call rate limit"
-	rates = regexp.MustCompile(`exceeded (?:the )?(token|call) rate limit`)
-	// Bedrock: "Too many tokens per day, please wait before trying again."
-	tooMany = regexp.MustCompile(`Too many (requests|tokens)( per day)?, please wait`)
 	// what no waiting cures
-	unpaid = regexp.MustCompile(`insufficient_quota|billing_hard_limit_reached|billing_not_active|credit balance is too low|(?i:credits?) (?i:are|is|have been) (?i:depleted|exhausted|used up)|spending (?:limit|cap)`)
+	unpaid = regexp.MustCompile(`insufficient_quota|billing_hard_limit_reached|billing_not_active|credit balance is too low|(?i:credits?) (?i:are|is|have been) (?i:depleted|exhausted|used up)|used all available credits|spending (?:limit|cap)|spend_limit_reached`)
 )
+
+// namings are how messages name a limit: n of what per time, or as many of them
+// as they say. The first one found counts.
+var namings = []*regexp.Regexp{
+	// OpenAI: "requests per day (RPD)". Anthropic: "40,000 output tokens per minute".
+	regexp.MustCompile(`(?i)(?:\b(?P<n>[0-9][0-9,]{0,18}) )?\b(?:input |(?P<out>output ))?(?P<what>requests|tokens) per (?P<per>second|min|minute|hour|day)\b`),
+	regexp.MustCompile(`\((?:I|(?P<out>O))?(?P<what>R|T)P(?P<per>S|M|H|D)\)`),
+	// Anthropic: "Number of request tokens has exceeded your daily rate limit"
+	regexp.MustCompile(`Number of (?:request |input |(?P<out>output ))?(?P<what>requests|tokens) has exceeded your (?:per-)?(?P<per>minute|hourly|daily) rate limit`),
+	// Cohere: "limited to 10 API calls / minute", "past the per minute request limit"
+	regexp.MustCompile(`(?P<n>[0-9]{1,15}) (?:API )?calls? ?(?:/|per) ?(?P<per>second|minute|hour|day|month)\b`),
+	regexp.MustCompile(`past the per (?P<per>minute|hour|day|month) (?P<what>request|token) limit`),
+	// OpenRouter: "Rate limit exceeded: free-models-per-day"
+	regexp.MustCompile(`free-models-per-(?P<per>min|day)\b`),
+	// GitHub Models: "Rate limit of 150 per 86400s exceeded for UserByModelByDay"
+	regexp.MustCompile(`Rate limit of (?P<n>[0-9]{1,15}) per (?P<seconds>[0-9]{1,8})s exceeded`),
+	// Azure: "exceeded token rate limit", "exceeded the call rate limit"
+	regexp.MustCompile(`exceeded (?:the )?(?P<what>token|call) rate limit`),
+	// Bedrock: "Too many tokens per day, please wait before trying again."
+	regexp.MustCompile(`Too many (?P<what>requests|tokens)(?: per (?P<per>day))?, please wait`),
+}
 
 var spans = map[string]time.Duration{
 	"ms": time.Millisecond, "millisecond": time.Millisecond,
@@ -38,48 +52,51 @@ var spans = map[string]time.Duration{
 	"m": time.Minute, "min": time.Minute, "minute": time.Minute,
 	"h": time.Hour, "hour": time.Hour,
 	"d": 24 * time.Hour, "day": 24 * time.Hour,
+	"hourly": time.Hour, "daily": 24 * time.Hour,
 	"month": 30 * 24 * time.Hour,
 }
 
-// refusal reads what any API says with a refusal.
-func refusal(r *http.Response, body []byte) (ref Refusal) {
+// refusal reads what any API says with a refusal, whose headers say so much of
+// limits.
+func refusal(r *http.Response, body []byte, levels []Level) (ref Refusal) {
 	text := body[:min(len(body), maxProse)]
 	ref.Wait, ref.Hinted = hint(r, nil, text)
 	ref.Never = unpaid.Match(text)
 	if v, known := named(text); known {
-		ref.Limits = append(ref.Limits, v)
+		ref.Limits = []Violation{v}
+	} else {
+		ref.Limits = exceeded(r, levels)
 	}
 	if m := tally.FindSubmatch(text); m != nil && whole(m[3]) > whole(m[1]) {
 		ref.Never = true // it can never fit
 	}
-	ref.Limits = append(ref.Limits, exceeded(r)...)
 	return ref
 }
 
 // named reads which limit a message says was exceeded.
 func named(text []byte) (v Violation, known bool) {
-	if m := counts.FindSubmatch(text); m != nil {
-		known = true
-		if what := string(m[1]) + string(m[3]); what[0]|0x20 == 't' {
-			v.Unit = Tokens
+	for _, naming := range namings {
+		m := naming.FindSubmatch(text)
+		if m == nil {
+			continue
 		}
-		v.Per = spans[strings.ToLower(string(m[2])+string(m[4]))]
-	} else if m := calls.FindSubmatch(text); m != nil {
-		known = true
-		v.N, v.Per = whole(m[1]), spans[string(m[2])]
-	} else if m := rates.FindSubmatch(text); m != nil {
-		known = true
-		if m[1][0] == 't' {
-			v.Unit = Tokens
+		for i, group := range naming.SubexpNames() {
+			switch s := strings.ToLower(string(m[i])); {
+			case s == "" || i == 0:
+			case group == "n":
+				v.N = whole(bytes.ReplaceAll(m[i], []byte(","), nil))
+			case group == "out":
+				v.Unit = OutputTokens
+			case group == "what" && s[0] == 't' && v.Unit == Requests:
+				v.Unit = Tokens
+			case group == "per":
+				v.Per = spans[s]
+			case group == "seconds":
+				v.Per = min(time.Duration(whole(m[i]))*time.Second, maxSpan)
+			}
 		}
-	} else if m := tooMany.FindSubmatch(text); m != nil {
 		known = true
-		if m[1][0] == 't' {
-			v.Unit = Tokens
-		}
-		if v.Per = time.Minute; len(m[2]) > 0 {
-			v.Per = 24 * time.Hour
-		}
+		break
 	}
 	if m := tally.FindSubmatch(text); m != nil {
 		known = true
@@ -113,7 +130,11 @@ func tryAgain(text []byte) (time.Duration, bool) {
 	return duration(float64(over)/float64(v.N), v.Per), true
 }
 
+// whole reads digits: 0 if they are too many.
 func whole(digits []byte) int64 {
-	n, _ := strconv.ParseInt(string(digits), 10, 64)
+	n, err := strconv.ParseInt(string(digits), 10, 64)
+	if err != nil {
+		return 0
+	}
 	return n
 }

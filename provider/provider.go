@@ -126,7 +126,8 @@ func (r Refusal) Daily() bool {
 }
 
 // For returns the API that a request is for, by its host or its path, so that a
-// proxy's base URL will do: Gemini, Bedrock, Anthropic, OpenAI, else HTTP.
+// proxy's base URL will do: Gemini, Bedrock, Anthropic, Cohere,
+// OpenAI, else HTTP.
 func For(r *http.Request) API {
 	if _, method := call(r.URL.Path); method != "" {
 		return Gemini
@@ -140,24 +141,36 @@ func For(r *http.Request) API {
 		return Bedrock
 	case host == "api.anthropic.com", r.Header.Get("Anthropic-Version") != "":
 		return Anthropic
-	case like[host], strings.HasSuffix(host, ".openai.azure.com"), model(r):
+	case host == "api.cohere.com", host == "api.cohere.ai":
+		return Cohere
+	case like[host], model(r):
 		return OpenAI
+	}
+	for _, zone := range []string{".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"} {
+		if strings.HasSuffix(r.URL.Hostname(), zone) {
+			return OpenAI
+		}
 	}
 	return HTTP
 }
 
 // like are the hosts of APIs like OpenAI's. Others are known by their paths.
 var like = map[string]bool{
-	"api.openai.com":        true,
-	"api.cerebras.ai":       true,
-	"api.deepseek.com":      true,
-	"api.fireworks.ai":      true,
-	"api.groq.com":          true,
-	"api.mistral.ai":        true,
-	"api.together.ai":       true,
-	"api.together.xyz":      true,
-	"api.x.ai":              true,
-	"models.github.ai":      true,
-	"openrouter.ai":         true,
-	"router.huggingface.co": true,
+	"api.cerebras.ai":               true,
+	"api.deepinfra.com":             true,
+	"api.deepseek.com":              true,
+	"api.fireworks.ai":              true,
+	"api.groq.com":                  true,
+	"api.mistral.ai":                true,
+	"api.openai.com":                true,
+	"api.perplexity.ai":             true,
+	"api.sambanova.ai":              true,
+	"api.together.ai":               true,
+	"api.together.xyz":              true,
+	"api.x.ai":                      true,
+	"inference.do-ai.run":           true,
+	"models.github.ai":              true,
+	"models.inference.ai.azure.com": true,
+	"openrouter.ai":                 true,
+	"router.huggingface.co":         true,
 }

@@ -42,7 +42,7 @@ func recording(t *testing.T, name string) io.Reader {
 var unread = []struct{ part, why string }{
 	{"query-cost", "what the call cost, which its usage says too"},
 	{"abusepenalty", "no limit"},
-	{"anthropic-ratelimit-tokens", "the sum of input and output tokens, which are stated each"},
+	{"anthropic-ratelimit-tokens", "beside input-tokens and output-tokens: the sum of input and output tokens, which are stated each"},
 	{"project-", "the project's, beside the model's own: two limits of a unit and a Per are not told apart"},
 	{"input-images", "images are no Unit"},
 	{"audio-seconds", "seconds are no Unit"},
@@ -50,7 +50,6 @@ var unread = []struct{ part, why string }{
 	{"input-characters", "characters are no Unit"},
 	{"tokens-month", "a month has no beginning that is known"},
 	{"monthly-call-limit", "does not say what is left, nor when it is back"},
-	{"trial-endpoint-call-limit", "does not say in how long, nor for which keys"},
 	{"x-should-retry", "for clients that do not know of refusals"},
 }
 
@@ -114,6 +113,8 @@ func TestRecorded(t *testing.T) {
 				why["-1: it does not say"]++
 			case strings.HasPrefix(k, "retry-after") && e.Code == 200:
 				why["retry-after on a 200: not heeded"]++
+			case k == "x-ratelimit-remaining":
+				why["x-ratelimit-remaining: of a limit of which nobody knows in how long"]++
 			case k == "retry-after-ms" && v == "0":
 				why["retry-after-ms of 0: Retry-After says more"]++
 			case strings.Contains(k, "-remaining") || strings.Contains(k, "-reset") || strings.Contains(k, "-renewalperiod"):
