@@ -101,7 +101,7 @@ func drafted(r *http.Response, prefix string, list []policy) []policy {
 			return list
 		}
 	}
-	if n == 0 && left < 0 && reset < 0 {
+	if n == 0 && left < 0 && reset < 0 || len(list) == maxPolicies {
 		return list
 	}
 	return append(list, policy{n: n, left: left, reset: reset})
@@ -282,5 +282,5 @@ func exceeded(r *http.Response, levels []Level) (list []Violation) {
 			list = append(list, v)
 		}
 	}
-	return list
+	return list[:min(len(list), maxFew)]
 }

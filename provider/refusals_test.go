@@ -87,7 +87,7 @@ func FuzzResponse(f *testing.F) {
 		for _, api := range apis {
 			ref, levels := api.Refusal(r, []byte(body)), api.Levels(r)
 			check(t, ref)
-			if len(ref.Limits) > 17 || len(levels) > 17 {
+			if len(ref.Limits) > 16 || len(levels) > 16 {
 				t.Errorf("%d violations and %d levels", len(ref.Limits), len(levels))
 			}
 			for _, l := range levels {
