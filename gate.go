@@ -32,14 +32,15 @@ type gate struct {
 	pause       pause
 	inFlight    int      // let through, and neither failed nor closed
 	news        []Change // limits that are kept in another way, and nobody was told yet
+	share       *share   // nil: the quota is nobody else's
 }
 
 // NewGate returns a Limiter in memory for the quota of one key. It panics if a
 // limit is not valid.
-func NewGate(key string, q Quota) Limiter { return newGate(key, q) }
+func NewGate(key string, q Quota) Limiter { return newGate(key, q, nil) }
 
-func newGate(key string, q Quota) *gate {
-	g := &gate{key: key, clock: newClock(), soonest: never}
+func newGate(key string, q Quota, s *share) *gate {
+	g := &gate{key: key, clock: newClock(), soonest: never, share: s}
 	for _, l := range q {
 		if err := l.check(); err != nil {
 			panic(err)
@@ -55,6 +56,7 @@ func newGate(key string, q Quota) *gate {
 
 func (g *gate) add(l Limit) {
 	p := newPool(l, false, g.clock)
+	p.divide(g.share.parts())
 	p.excused = now() + l.Per // what was sent before may count
 	g.pools = append(g.pools, p)
 	g.daily = g.daily || l.Refill == Calendar && l.Per == day
@@ -75,7 +77,17 @@ func (g *gate) Acquire(ctx context.Context, a Ask) (Grant, error) {
 	}
 	w.cost = g.gauge.correct(a.Cost, a.Fixed)
 	t := g.now()
-	if g.line.head == nil || a.Place < g.line.head.place {
+	if s := g.share; s != nil {
+		s.tell = a.Store
+		if s.up() && a.MaxWait < 0 {
+			a.MaxWait = s.Timeout // a moment
+		}
+		if s.away != nil && s.OnError == FailClosed {
+			defer g.mu.Unlock()
+			return nil, s.error(g)
+		}
+	}
+	if !g.share.up() && (g.line.head == nil || a.Place < g.line.head.place) {
 		at, taken := g.try(t, w)
 		if at <= t {
 			g.mu.Unlock()
@@ -164,9 +176,9 @@ func (g *gate) now() time.Duration {
 // ready returns when a request of cost c may be let through, as far as that can
 // be said: what comes before must be looked at again then.
 func (g *gate) ready(t time.Duration, c cost) time.Duration {
-	at := max(t, g.pause.until)
-	if !g.pause.open() {
-		at = max(at, g.pause.last+flight)
+	at := g.pauseEnd(t)
+	if g.share.open() {
+		return at
 	}
 	for i := range g.pools {
 		if n := g.pools[i].share(c); n > 0 {
@@ -182,6 +194,9 @@ func (g *gate) ready(t time.Duration, c cost) time.Duration {
 // turn estimates when all of cost c, those ahead included, will have been let
 // through, and which limit takes the longest.
 func (g *gate) turn(t time.Duration, c cost) (time.Duration, Limit) {
+	if g.share.up() {
+		return g.share.turn(g, t, c)
+	}
 	var slowest Limit
 	turn := max(t, g.pause.until)
 	for i := range g.pools {
@@ -200,6 +215,10 @@ func (g *gate) turn(t time.Duration, c cost) (time.Duration, Limit) {
 
 // serve lets those at the head of the line go whose turn it is.
 func (g *gate) serve(t time.Duration) {
+	if g.share.up() {
+		g.share.serve(g, t)
+		return
+	}
 	for g.line.head != nil {
 		w := g.line.head.grant
 		at, _ := g.try(t, w)
@@ -318,9 +337,13 @@ func (g *gate) Status() Status {
 	}
 	for i := range g.pools {
 		p := &g.pools[i]
-		l := LimitStatus{Limit: p.limit, Learned: p.learned, Left: p.free(t)}
-		if at := p.ready(t, p.limit.N); at != never {
-			l.Full = wall.Add(at - t)
+		l := LimitStatus{Limit: p.limit, Learned: p.learned}
+		left, full, ok := g.share.left(t, i)
+		if !ok {
+			left, full = p.free(t), p.ready(t, p.limit.N)
+		}
+		if l.Left = left; full != never {
+			l.Full = wall.Add(full - t)
 		}
 		s.Limits = append(s.Limits, l)
 		if p.dry > t && p.dry-t > s.PausedUntil.Sub(wall) {

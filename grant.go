@@ -24,6 +24,7 @@ type grant struct {
 	due    Reason        // what the time at which it gives up stands for
 	state  state         // how far it has come
 	let    time.Duration // when it was let through
+	taken  time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
 	sent   time.Duration // when it was written
 	spent  time.Duration // when its tokens were
 	pools  int           // how many there were when it was let through
@@ -78,6 +79,7 @@ func (g *gate) arrive(at time.Duration, w *grant) {
 			g.pools[i].spend(at, n)
 		}
 	}
+	g.share.each(g, now(), w, Spent, at)
 	g.land(w)
 }
 
@@ -161,6 +163,7 @@ func (w *grant) Answered(status int, date time.Time, levels []provider.Level) (l
 	t := g.now()
 	if !date.IsZero() {
 		g.clock.observe(w.let, t, date)
+		g.share.report(g, t, Report{Event: Clock, Taken: w.taken, Ago: t, Date: date}, false)
 	}
 	g.arrive(t, w)
 	w.deemed = false
@@ -201,6 +204,7 @@ func (g *gate) fail(t time.Duration, w *grant, reached bool) {
 				g.rebook(t, w, &g.pools[i], -n)
 			}
 		}
+		g.share.each(g, t, w, Unspent, t)
 		g.land(w)
 	}
 	g.close(w)
@@ -221,6 +225,7 @@ func (w *grant) Settle(c provider.Cost) {
 		if n := c[p.limit.Unit]; n >= 0 && p.limit.Per > 0 {
 			if more := n - p.share(w.cost); more != 0 {
 				p.settle(t, w.spent, more)
+				g.share.report(g, t, Report{Event: Settled, Limit: i, N: more, Ago: w.spent}, more > p.limit.N/4)
 				g.rebook(t, w, p, more)
 			}
 		}
@@ -261,6 +266,7 @@ func (g *gate) close(w *grant) {
 	for i := range g.pools[:w.pools] {
 		if p := &g.pools[i]; p.limit.Per == 0 {
 			p.put(p.share(w.cost))
+			g.share.freed(g)
 		}
 	}
 }

@@ -50,6 +50,7 @@ func (g *gate) learn(t time.Duration, u Unit, n int64, per time.Duration, refill
 		if most := p.ceiling(); whole || most < p.limit.N {
 			p.trial = nil
 			p.resize(t, most)
+			g.share.report(g, t, Report{Event: Limited, Limit: i, Ago: t}, true)
 		}
 		return Change{from, p.limit}, p.limit != from
 	}
@@ -57,12 +58,14 @@ func (g *gate) learn(t time.Duration, u Unit, n int64, per time.Duration, refill
 	g.add(l)
 	p := &g.pools[len(g.pools)-1]
 	p.learned = true
+	g.share.report(g, t, Report{Event: Limited, Limit: len(g.pools) - 1, Ago: t}, true)
 	if u == Requests && per < day {
 		if g.past != nil {
 			g.past.expire(t)
 			for _, s := range g.past.spent[g.past.first:] {
 				p.take(t, s.n)
 				p.spend(s.at, s.n)
+				g.share.report(g, t, Report{Event: Settled, Limit: len(g.pools) - 1, N: s.n, Ago: s.at}, true)
 			}
 		}
 		p.take(t, g.coming)
@@ -83,7 +86,7 @@ func auto(refill Refill, per time.Duration) Refill {
 func (p *pool) resize(now time.Duration, n int64) {
 	p.limit.N = n
 	p.limit.Burst = min(p.limit.Burst, n)
-	l := p.limit.stretched()
+	l := p.part().stretched()
 	p.rule.resize(now, l)
 	if p.ramp != nil {
 		p.ramp.resize(now, l)
@@ -104,6 +107,7 @@ func (g *gate) heed(t time.Duration, w *grant, levels []provider.Level) (learned
 		})
 		if i >= 0 {
 			g.pools[i].lower(t, w.spent, l.Left)
+			g.share.report(g, t, Report{Event: Level, Limit: i, N: l.Left, Ago: w.spent}, false)
 		}
 	}
 	return learned

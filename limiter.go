@@ -27,6 +27,7 @@ type Ask struct {
 	MaxWait  time.Duration                           // longest time in line; 0: any; negative: none at all
 	MaxQueue int                                     // longest line that it may join; 0: any
 	Waiting  func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
+	Store    func(error)                             // called when a store of shared tokens does not answer, once, and with nil when it does again
 }
 
 // A Grant is leave to send one request. Its holder reports what becomes of it;

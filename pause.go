@@ -105,6 +105,7 @@ func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 			return nil // that request alone backs off
 		}
 		g.pause.until = max(g.pause.until, t+r.Wait)
+		g.share.report(g, t, Report{Event: Pause, Ago: t, For: r.Wait}, true)
 	default:
 		for _, v := range r.Limits {
 			if c, ok := g.learn(t, v.Unit, v.N, v.Per, w.refill); ok {
@@ -119,6 +120,7 @@ func (w *grant) Refused(status int, r provider.Refusal) (learned []Change) {
 		}
 		if !held {
 			g.pause.shut(t, w.let, r)
+			g.share.report(g, t, Report{Event: Pause, Ago: t, For: g.pause.until - t}, true)
 			if i := g.only(); i >= 0 {
 				g.empty(t, g.pause.until, w, i, false, learned != nil)
 			}
@@ -158,12 +160,16 @@ func (g *gate) empty(t, until time.Duration, w *grant, i int, anew, explained bo
 	p := &g.pools[i]
 	if p.limit.Unit == Requests && w.denied && i < w.pools {
 		n := p.share(w.cost)
-		p.surprise(t, w.let, n, explained)
+		if g.share == nil { // of others' requests nothing is known
+			p.surprise(t, w.let, n, explained)
+		}
 		if c, ok := p.rule.(*window); ok && !anew && w.state == arrived {
 			c.settle(t, w.spent, -n)
+			g.share.report(g, t, Report{Event: Settled, Limit: i, N: -n, Ago: w.spent}, true)
 		}
 	}
 	p.drain(until, anew)
+	g.share.report(g, t, Report{Event: Drain, Limit: i, Ago: t, For: until - t, Anew: anew}, true)
 }
 
 // only returns which pool a refusal must be about that names none: -1 if that
@@ -205,6 +211,8 @@ func (g *gate) drainDay(t time.Duration, r provider.Refusal) (learned []Change) 
 		} else {
 			p.drain(t+min(r.Wait, day), false)
 		}
+		p := &g.pools[i]
+		g.share.report(g, t, Report{Event: Drain, Limit: i, Ago: t, For: p.dry - t, Anew: p.ramp == nil}, true)
 	}
 	return learned
 }

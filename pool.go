@@ -31,6 +31,7 @@ type rule interface {
 type pool struct {
 	limit   Limit
 	stated  int64 // its N as it was configured or stated: it may be less by now
+	parts   int64 // of which the rule keeps one; 0: it keeps all
 	learned bool  // nobody but the server has stated it
 	rule    rule
 	dry     time.Duration   // drained until then
@@ -69,6 +70,23 @@ func newPool(l Limit, exact bool, c *clock) pool {
 	return p
 }
 
+// divide has the rule keep one of so many parts of the limit.
+func (p *pool) divide(parts int64) {
+	if parts > 1 {
+		p.parts = parts
+		p.rule.resize(0, p.part().stretched())
+	}
+}
+
+// part returns the limit as the rule keeps it.
+func (p *pool) part() Limit {
+	l := p.limit
+	if p.parts > 1 && l.N > 0 {
+		l.N, l.Burst = max(1, l.N/p.parts), (l.Burst+p.parts-1)/p.parts
+	}
+	return l
+}
+
 // share returns how many tokens of this pool a request of cost c takes: all of
 // them at the most, since estimates err.
 func (p *pool) share(c cost) int64 { return min(c[p.limit.Unit], max(p.limit.N, 1)) }
@@ -88,7 +106,7 @@ func (p *pool) free(now time.Duration) int64 {
 }
 
 func (p *pool) ready(now time.Duration, n int64) time.Duration {
-	at := max(p.rule.ready(now, n), p.dry)
+	at := max(p.rule.ready(now, min(n, p.part().N)), p.dry)
 	if p.ramp != nil {
 		at = max(at, min(p.ramp.ready(now, n), p.dry+p.limit.Per))
 	}

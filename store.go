@@ -63,16 +63,12 @@ type Event uint8
 
 // The events.
 const (
-	// Spent: N tokens that were taken have reached the server by then at the
-	// latest. Tokens of which nothing is heard have done so a second after they
-	// were taken.
+	// Spent: N tokens have reached the server by then at the latest. Those that
+	// were taken and of which nothing is heard are thought to have done so a
+	// second later.
 	Spent Event = iota
 	// Unspent: N tokens that were taken will never reach it.
 	Unspent
-	// Held: N tokens that were taken are still being held by then: the second
-	// in which they reach the server has not begun. (Reports of them go on
-	// naming the time when they were taken.)
-	Held
 	// Settled: N more tokens have reached the server by then than were taken,
 	// or fewer if N is less than 0. That may leave a debt.
 	Settled

@@ -24,6 +24,10 @@ type Trace struct {
 	Learned func(*http.Request, LearnInfo)
 	// Rejected is called when a request is not sent because of a limit.
 	Rejected func(*http.Request, *LimitError)
+	// StoreError is called when the store that a quota is shared through does
+	// not answer, once, and with nil when it does again. nil: slog.Default is
+	// told.
+	StoreError func(key string, err error)
 	// StateError is called when Transport.StateFile cannot be read or written,
 	// once for each trouble in turn. nil: slog.Default is told.
 	StateError func(error)
@@ -79,6 +83,17 @@ func (t *Trace) rejected(r *http.Request, e *LimitError) {
 	}
 }
 
+func (t *Trace) storeError(key string, err error) {
+	switch {
+	case t != nil && t.StoreError != nil:
+		t.StoreError(key, err)
+	case err != nil:
+		slog.Warn("tollgate: store of shared tokens does not answer", "key", key, "error", err)
+	default:
+		slog.Info("tollgate: store of shared tokens answers again", "key", key)
+	}
+}
+
 func (t *Trace) stateError(err error) {
 	if t != nil && t.StateError != nil {
 		t.StateError(err)
@@ -110,6 +125,13 @@ func LogTrace(l *slog.Logger) *Trace {
 			log(r, slog.LevelInfo, "limit is another than it was thought to be", i.Key, slog.String("from", i.From.String()), slog.String("to", i.To.String()), slog.String("refill", i.To.Refill.String()))
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
+		StoreError: func(key string, err error) {
+			if err != nil {
+				l.Warn("store of shared tokens does not answer", "key", key, "error", err)
+			} else {
+				l.Info("store of shared tokens answers again", "key", key)
+			}
+		},
 		Rejected: func(r *http.Request, e *LimitError) {
 			log(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), slog.Duration("retry_after", e.RetryAfter))
 		},

@@ -150,6 +150,9 @@ func (t *Transport) acquire(p *plan) error {
 			t.Trace.Waiting(req, WaitInfo{Key: p.call.Key, Ahead: ahead, Estimate: estimate})
 		}
 	}
+	if t.Limiter != nil {
+		ask.Store = func(err error) { t.Trace.storeError(p.call.Key, err) }
+	}
 	began := now()
 	grant, err := p.entry.Acquire(req.Context(), ask)
 	waited := now() - began
@@ -226,7 +229,7 @@ func (t *Transport) gate(host string, call provider.Call) (*entry, error) {
 	if t.Limiter != nil {
 		e.Limiter = t.Limiter(call.Key, q)
 	} else {
-		g := newGate(call.Key, q)
+		g := newGate(call.Key, q, nil)
 		if t.StateFile != "" {
 			g.ledger = ledger{openState(t.StateFile, t.Trace.stateError), host + " " + call.Key}
 		}

@@ -21,7 +21,7 @@ type phrase struct {
 
 // How often a phrase is tried, and on how many bytes before and after its word.
 const (
-	maxTries = 16
+	maxTries = 8
 	around   = 80
 )
 
