@@ -2,6 +2,7 @@ package provider
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,8 +84,9 @@ func drafted(r *http.Response, prefix string, list []policy) []policy {
 		n = 0
 	}
 	for _, i := range items([]string{more}) {
-		if q, per := i.quota(), i.window(); q > 0 && per > 0 && len(list) < maxPolicies {
-			list = append(list, policy{name: i.name, n: q, per: per, left: -1, reset: -1})
+		p := policy{name: i.name, n: i.quota(), per: i.window(), left: -1, reset: -1}
+		if p.n > 0 && p.per > 0 && len(list) < maxPolicies && !slices.Contains(list, p) {
+			list = append(list, p)
 		}
 	}
 	left, ok := integer(header(r, prefix+"Remaining"))
