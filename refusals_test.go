@@ -143,3 +143,37 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
+
+// Whatever comes in a stream of events, in whatever pieces, comes through byte for
+// byte, and an error in it does no harm.
+func FuzzStream(f *testing.F) {
+	f.Add("data: {\"usageMetadata\":{\"promptTokenCount\":12}}\r\n\r\n", byte(7))
+	f.Add("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n", byte(1))
+	f.Add("data: {\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 9s.\"}}", byte(200))
+	urls := []string{
+		"https://generativelanguage.googleapis.com/v1beta/models/m:streamGenerateContent?alt=sse",
+		"https://api.openai.com/v1/chat/completions", "https://api.anthropic.com/v1/messages",
+	}
+	f.Fuzz(func(t *testing.T, text string, size byte) {
+		for _, url := range urls {
+			tr := &tollgate.Transport{
+				Quotas: tollgate.Quotas{"*": {tollgate.RPM(10), tollgate.TPM(1000)}},
+				Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(text)), Request: req}, nil
+				}),
+			}
+			resp, err := (&http.Client{Transport: tr}).Post(url, "application/json", strings.NewReader(`{"model":"m"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			if _, err := io.CopyBuffer(struct{ io.Writer }{&got}, struct{ io.Reader }{resp.Body}, make([]byte, int(size)+1)); err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if got.String() != text {
+				t.Errorf("%s: got %q, want %q", url, got.String(), text)
+			}
+		}
+	})
+}
