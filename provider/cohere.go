@@ -10,7 +10,7 @@ import (
 // calls: https://docs.cohere.com/docs/rate-limits.
 var Cohere API = cohere{}
 
-type cohere struct{ plain }
+type cohere struct{}
 
 func (cohere) Name() string { return "cohere" }
 

@@ -17,8 +17,8 @@ var OpenAI API = openAI{}
 var Anthropic API = anthropic{}
 
 type (
-	openAI    struct{ plain }
-	anthropic struct{ plain }
+	openAI    struct{}
+	anthropic struct{}
 )
 
 func (openAI) Name() string    { return "openai" }
