@@ -106,7 +106,10 @@ func (p *pool) free(now time.Duration) int64 {
 }
 
 func (p *pool) ready(now time.Duration, n int64) time.Duration {
-	at := max(p.rule.ready(now, min(n, p.part().N)), p.dry)
+	if p.parts > 1 && p.limit.N > 0 {
+		n = min(n, p.part().N)
+	}
+	at := max(p.rule.ready(now, n), p.dry)
 	if p.ramp != nil {
 		at = max(at, min(p.ramp.ready(now, n), p.dry+p.limit.Per))
 	}
