@@ -1,14 +1,20 @@
 # Each directory with a go.mod is a module of its own; go.work ties them together.
-MODULES  := . bench
+MODULES  := . bench redislimit
 FUZZTIME ?= 5m
 SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: test lint bench fuzz realservers
+.PHONY: test redis lint bench fuzz realservers
 
-# Everything, with the race detector on.
-test:
+# Everything, with the race detector on. What shares a quota is tested with a real
+# Redis, which is installed where apt is.
+test: redis
 	@set -e; for m in $(MODULES); do (cd $$m && go test -race -shuffle=on ./...); done
+
+redis:
+	@command -v redis-server >/dev/null || { \
+		command -v apt-get >/dev/null || { echo "redis-server is missing: install it, and make sure it is on the PATH"; exit 1; }; \
+		$(SUDO) apt-get update -q && RUNLEVEL=1 $(SUDO) apt-get install -qy redis-server; }
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }

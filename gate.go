@@ -78,7 +78,7 @@ func (g *gate) Acquire(ctx context.Context, a Ask) (Grant, error) {
 	w.cost = g.gauge.correct(a.Cost, a.Fixed)
 	t := g.now()
 	if s := g.share; s != nil {
-		s.tell = a.Store
+		s.greet(g, t, a.Store)
 		if s.up() && a.MaxWait < 0 {
 			a.MaxWait = s.Timeout // a moment
 		}

@@ -63,6 +63,7 @@ type share struct {
 	timer   *time.Timer   // of the next exchange that nobody in line asks for
 	at      time.Duration // when that fires; 0: it is not set
 	tell    func(error)   // of the last one who came
+	came    time.Duration // when that was
 }
 
 // news is what the store said of a limit, and when.
@@ -126,7 +127,9 @@ func (s *share) freed(g *gate) {
 // wake sees to it that there is an exchange by the given time.
 func (s *share) wake(g *gate, t, at time.Duration) {
 	if s.away != nil {
-		at = max(at, s.again)
+		if at = max(at, s.again); at > s.came+Lease && g.line.head == nil {
+			return // until someone comes, it does not matter
+		}
 	}
 	if s.at != 0 && s.at <= at {
 		return
@@ -209,7 +212,7 @@ func (s *share) exchange(g *gate, t time.Duration) {
 		s.busy = false
 		var tell func(error)
 		if err != nil {
-			tell = s.lose(g, t, err)
+			tell = s.lose(g, t, err, b)
 		} else {
 			tell = s.take(g, t, asked, r)
 		}
@@ -283,9 +286,20 @@ func (s *share) heed(g *gate, t time.Duration, r Reply) {
 	}
 }
 
-// lose heeds that the store does not answer.
-func (s *share) lose(g *gate, t time.Duration, err error) (tell func(error)) {
+// lose heeds that the store does not answer. If nobody asked for anything, that
+// does not matter yet. What has become of tokens must not be told twice; all else
+// is told again.
+func (s *share) lose(g *gate, t time.Duration, err error, b Batch) (tell func(error)) {
+	for _, r := range b.Reports {
+		if r.Event > Level {
+			r.Ago = t - r.Ago
+			s.report(g, t, r, false)
+		}
+	}
 	if s.away == nil {
+		if len(b.Asks) == 0 {
+			return nil
+		}
 		tell = s.tell
 	}
 	s.away, s.again, s.next = err, t+retryStore, 0
@@ -296,6 +310,14 @@ func (s *share) lose(g *gate, t time.Duration, err error) (tell func(error)) {
 		}
 	}
 	return tell
+}
+
+// greet notes that someone has come.
+func (s *share) greet(g *gate, t time.Duration, tell func(error)) {
+	s.tell, s.came = tell, t
+	if s.away != nil {
+		s.wake(g, t, t)
+	}
 }
 
 // fail turns w away, since the store does not answer.

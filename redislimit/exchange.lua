@@ -238,9 +238,9 @@ local function inforce(l)
 end
 
 midnights = {arg(), arg(), arg(), arg()}
-local mine = state.w[me] or {served = now}
+local mine = state.w[me] or {used = 0, seen = now}
 state.w[me] = mine
-mine.seen, mine.h = now, {}
+mine.h = {}
 for id, w in pairs(state.w) do
 	if now - w.seen > lease then state.w[id] = nil end
 end
@@ -302,26 +302,67 @@ for _ = 1, arg() do
 	end
 end
 
--- Those who wait come in turns: who was served longest ago goes first. One that
--- was due and has not come is forgotten for now.
-local function before(w) return w.served < mine.served or w.served == mine.served and w.order < me end
-local ahead, due, passed = {0, 0, 0}, 0, false
-for id, w in pairs(state.w) do
-	if id ~= me and w.due then
-		w.order = id
-		if now > w.due + grace then
-			w.due = nil
-		else
-			if w.due <= now then
-				due = due + 1
-				passed = passed or w.due <= mine.served and w.served < mine.served
-			end
-			if before(w) then
-				for u = 1, 3 do ahead[u] = ahead[u] + w.c[u] end
-			end
-		end
-		w.order = nil
+-- What each process has used counts less and less with the time.
+local memory, whole = 1000000, math.huge
+for _, l in ipairs(limits) do
+	if l.per > 0 and l.per < DAY then
+		memory = math.max(memory, 4 * l.per)
+		if l.unit == REQUESTS then whole = math.min(whole, l.n) end
 	end
+end
+local function used(w) return w.used * math.exp((w.seen - now) / memory) end
+mine.used, mine.seen = used(mine), now
+
+-- Those who wait come in the order of what they have used, the least first. One
+-- that was due and has not come is forgotten for now. Who waits and is due, or
+-- was here just now, is a rival for what there is.
+local RECENT, HOLD = 25000, 10000
+local others, active, most = {}, 1, 0
+for id, w in pairs(state.w) do
+	if id ~= me then
+		if w.due and now > w.due + grace then w.due, w.held = nil, nil end
+		local o = {id = id, used = used(w), c = w.due and w.c}
+		if w.due then
+			o.rival = w.held or w.due <= now
+		else
+			o.rival = w.seen + RECENT >= now
+		end
+		if o.c or o.rival then
+			active, most = active + 1, math.max(most, o.used)
+			others[#others + 1] = o
+		end
+	end
+end
+if whole < math.huge then -- who was away has no more than its part to come
+	mine.used = math.max(mine.used, most - whole / active)
+end
+local ahead, rivals, least = {0, 0, 0}, {}, true
+for _, o in ipairs(others) do
+	if o.c and (o.used < mine.used or o.used == mine.used and o.id < me) then
+		for u = 1, 3 do ahead[u] = ahead[u] + o.c[u] end
+	end
+	if o.rival then
+		rivals[#rivals + 1] = o.used
+		least = least and mine.used <= o.used
+	end
+end
+
+-- part is how many of k requests, where free ones could go, leave rivals what
+-- they need to have had as much.
+local function part(k, free)
+	local function fits(k)
+		for _, u in ipairs(rivals) do free = free - math.max(0, mine.used + k - u) end
+		return free >= k
+	end
+	local whole = free
+	local lo, hi = 0, k
+	while lo < hi do
+		local mid = math.ceil((lo + hi) / 2)
+		free = whole
+		if fits(mid) then lo = mid else hi = mid - 1 end
+	end
+	if lo == 0 and least then return math.min(k, 1) end
+	return lo
 end
 
 -- when is when a cost is worth asking for, after another one.
@@ -340,43 +381,44 @@ end
 local asks, granted, wait = {}, 0, -1
 for i = 1, arg() do asks[i] = {arg(), arg(), arg()} end
 if #asks > 0 then
-	if not passed then
-		-- How many could go, and of those a fair part.
-		local sum, could = {0, 0, 0}, 0
-		for i, c in ipairs(asks) do
-			for u = 1, 3 do sum[u] = sum[u] + c[u] end
-			local ok = (state.p or 0) <= now
-			for _, l in ipairs(limits) do
-				local n = math.min(c[l.unit + 1], math.max(l.n, 1))
-				ok = ok and (n == 0 or sum[l.unit + 1] - c[l.unit + 1] + n + ahead[l.unit + 1] * (due > 0 and 0 or 1) <= free(l))
-			end
-			if not ok then break end
-			could = i
+	-- How many could go, and of those a fair part.
+	local sum, could, room = {0, 0, 0}, 0, math.huge
+	for i, c in ipairs(asks) do
+		local ok = (state.p or 0) <= now
+		for _, l in ipairs(limits) do
+			local u = l.unit + 1
+			local n = math.min(c[u], math.max(l.n, 1))
+			ok = ok and (n == 0 or sum[u] + n + (#rivals == 0 and ahead[u] or 0) <= free(l))
 		end
-		granted = math.ceil(could / (1 + due))
-		for i = 1, granted do
-			for _, l in ipairs(limits) do
-				local n = math.min(asks[i][l.unit + 1], math.max(l.n, 1))
-				if n > 0 then take(l, n) end
-			end
+		if not ok then break end
+		could = i
+		for u = 1, 3 do sum[u] = sum[u] + c[u] end
+	end
+	for _, l in ipairs(limits) do
+		local n = sum[l.unit + 1]
+		if n > 0 then room = math.min(room, free(l) / n * could) end
+	end
+	granted = could > 0 and part(could, room) or 0
+	for i = 1, granted do
+		for _, l in ipairs(limits) do
+			local n = math.min(asks[i][l.unit + 1], math.max(l.n, 1))
+			if n > 0 then take(l, n) end
 		end
 	end
-	if granted > 0 then mine.served = now end
+	mine.used = mine.used + granted
+	mine.due, mine.c, mine.held = nil, nil, nil
 	if granted < #asks then
-		local c = asks[granted + 1]
-		local t
-		if passed or granted > 0 and due > 0 then
-			t = math.max(when(c), now + grace / 10) -- let the others have their part
+		local c, t = asks[granted + 1]
+		if granted < could then
+			t, mine.held = now + HOLD, true -- for the rivals to have their part
 		else
 			t = when(c, ahead)
 		end
 		mine.due, mine.c = t, c
 		wait = math.max(t - now, 0)
-	else
-		mine.due = nil
 	end
 else
-	mine.due = nil
+	mine.due, mine.c, mine.held = nil, nil, nil
 end
 
 -- The reply.

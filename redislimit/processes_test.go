@@ -1,0 +1,246 @@
+package redislimit_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/tollgate"
+	"example.com/tollgate/redislimit"
+	"example.com/tollgate/redislimit/internal/redistest"
+)
+
+// role says what a process of a test's own is: a server or a client.
+const role = "TOLLGATE_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(role) {
+	case "server":
+		serve()
+	case "client":
+		call()
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// The quota of all processes, a minute's in short.
+const (
+	quota     = 600
+	span      = 6 * time.Second
+	processes = 8
+	requests  = 1200
+)
+
+// A strict server lets no span of time have more than a quota, counting what
+// arrives, to the nanosecond.
+type strict struct {
+	n   int
+	per time.Duration
+
+	mu       sync.Mutex
+	arrived  []time.Time
+	Accepted int
+	Refused  int
+	By       map[string]int
+	Took     time.Duration // from the first one accepted to the last
+	first    time.Time
+}
+
+// arrive reports whether a request is accepted, else when the next one would be.
+func (s *strict) arrive(process string) (ok bool, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for len(s.arrived) > 0 && now.Sub(s.arrived[0]) >= s.per {
+		s.arrived = s.arrived[1:]
+	}
+	if len(s.arrived) >= s.n {
+		s.Refused++
+		return false, s.per - now.Sub(s.arrived[0])
+	}
+	s.arrived = append(s.arrived, now)
+	if s.By == nil {
+		s.By, s.first = make(map[string]int), now
+	}
+	s.Accepted++
+	s.By[process]++
+	s.Took = now.Sub(s.first)
+	return true, 0
+}
+
+func (s *strict) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	enough := s.Accepted >= requests
+	s.mu.Unlock()
+	if enough {
+		w.WriteHeader(http.StatusGone)
+		return
+	}
+	if ok, wait := s.arrive(r.Header.Get("Process")); !ok {
+		w.Header().Set("Retry-After", strconv.FormatFloat(wait.Seconds(), 'f', 6, 64))
+		w.WriteHeader(http.StatusTooManyRequests)
+	}
+}
+
+// serve is the server's process.
+func serve() {
+	s := &strict{n: quota, per: span}
+	mux := http.NewServeMux()
+	mux.Handle("/", s)
+	var here sync.WaitGroup
+	here.Add(processes)
+	mux.HandleFunc("/begin", func(http.ResponseWriter, *http.Request) {
+		here.Done()
+		here.Wait()
+	})
+	mux.HandleFunc("/result", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		json.NewEncoder(w).Encode(s)
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr())
+	go http.Serve(l, mux)
+	io.Copy(io.Discard, os.Stdin) // until the test ends
+}
+
+// call is a client's process: it calls as often as it may, many at a time.
+func call() {
+	c := redis.NewClient(&redis.Options{Addr: os.Getenv("REDIS")})
+	defer c.Close()
+	base := &http.Transport{MaxIdleConnsPerHost: 100}
+	client := &http.Client{Transport: &tollgate.Retry{Base: &tollgate.Transport{
+		Base:    base,
+		Quotas:  tollgate.Quotas{"*": {{N: quota, Per: span}}},
+		Limiter: redislimit.New(c, redislimit.Options{Timeout: time.Second}),
+	}}}
+	if _, err := (&http.Client{}).Get(os.Getenv("URL") + "/begin"); err != nil {
+		panic(err)
+	}
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() {
+			for {
+				req, _ := http.NewRequest("GET", os.Getenv("URL"), nil)
+				req.Header.Set("Process", os.Getenv("PROCESS"))
+				resp, err := client.Do(req)
+				if err != nil {
+					panic(err)
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// process starts this program in a role, which ends with the test.
+func process(t *testing.T, as string, env ...string) (*exec.Cmd, io.Reader) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), append(env, role+"="+as)...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return cmd, out
+}
+
+// Eight processes share a quota: a strict server in another one refuses none, no
+// time is lost, and each gets its part.
+func TestProcesses(t *testing.T) {
+	s := redistest.Start(t)
+	_, out := process(t, "server")
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + strings.TrimSpace(addr)
+	var wg sync.WaitGroup
+	for i := range processes {
+		cmd, _ := process(t, "client", "URL="+url, "REDIS="+s.Addr(), fmt.Sprintf("PROCESS=%d", i))
+		wg.Go(func() {
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	resp, err := http.Get(url + "/result")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var r strict
+	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
+		t.Fatal(err)
+	}
+	c := s.Client()
+	defer c.Close()
+	n := exchanges(t, c)
+	ideal := time.Duration(requests/quota-1) * span
+	ratio := r.Took.Seconds() / ideal.Seconds()
+	t.Logf("%d accepted, %d refused, %.3f of ideal, by process %v, %.2f calls of Redis a grant", r.Accepted, r.Refused, ratio, r.By, float64(n)/float64(r.Accepted))
+	slowest, uneven := 1.05, 0.2
+	if race { // nine processes that take several times as long as they should
+		slowest, uneven = 1.5, 0.9
+	}
+	if r.Accepted != requests || r.Refused > 0 || ratio > slowest {
+		t.Errorf("want %d accepted, none refused, at most %.2f of ideal", requests, slowest)
+	}
+	for i := range processes {
+		if part := float64(r.By[strconv.Itoa(i)]) / (requests / processes); part < 1-uneven || part > 1+uneven {
+			t.Errorf("process %d had %.2f of the mean", i, part)
+		}
+	}
+	if n > 2*requests {
+		t.Errorf("%d calls of Redis, want at most 2 a grant", n)
+	}
+}
+
+// exchanges returns how many scripts Redis has run.
+func exchanges(t *testing.T, c redis.UniversalClient) (n int) {
+	t.Helper()
+	for _, line := range strings.Split(c.Info(t.Context(), "commandstats").Val(), "\n") {
+		if stats, ok := strings.CutPrefix(line, "cmdstat_eval"); ok {
+			_, stats, _ = strings.Cut(stats, "calls=")
+			stats, _, _ = strings.Cut(stats, ",")
+			k, _ := strconv.Atoi(stats)
+			n += k
+		}
+	}
+	return n
+}
