@@ -31,28 +31,33 @@ local lease, grace = arg(), arg()
 local packed = redis.call('GET', KEYS[1])
 local state = packed and cmsgpack.unpack(packed) or {l = {}, w = {}}
 
--- Rings: strings of records of a number, which only grows, and an amount.
-local RECORD = '>I6I6'
-local function get(ring, i) return struct.unpack(RECORD, ring, i * 12 - 11) end
-local function length(ring) return #ring / 12 end
+-- Rings: strings of records of a time and an amount, in the order of time.
+local RECORD, SIZE = '>I7I6', 13
+local function get(ring, i) return struct.unpack(RECORD, ring, (i - 1) * SIZE + 1) end
+local function length(ring) return #ring / SIZE end
 
--- put adds n to the record of number k, and returns the ring and by how much
--- that has changed: no record is less than nothing.
-local function put(ring, k, n)
+-- put adds n at time t to the record that same says is of the same time, which
+-- then is the later one. It returns the ring and by how much that has changed: no
+-- record is less than nothing.
+local function put(ring, t, n, same)
 	local i = length(ring)
 	while i > 0 do
-		local number, amount = get(ring, i)
-		if number == k then
+		local at, amount = get(ring, i)
+		if same(at, t) then
 			n = math.max(n, -amount)
-			return ring:sub(1, i * 12 - 12) .. struct.pack(RECORD, k, amount + n) .. ring:sub(i * 12 + 1), n
-		elseif number < k then
+			if n > 0 then at = math.max(at, t) end
+			return ring:sub(1, (i - 1) * SIZE) .. struct.pack(RECORD, at, amount + n) .. ring:sub(i * SIZE + 1), n
+		elseif at < t then
 			break
 		end
 		i = i - 1
 	end
 	if n <= 0 then return ring, 0 end
-	return ring:sub(1, i * 12) .. struct.pack(RECORD, k, n) .. ring:sub(i * 12 + 1), n
+	return ring:sub(1, i * SIZE) .. struct.pack(RECORD, t, n) .. ring:sub(i * SIZE + 1), n
 end
+
+local function bucket(t) return math.floor(t / BUCKET) end
+local function together(a, b) return bucket(a) == bucket(b) end
 
 -- The server's clock is ahead of ours by something between two bounds.
 local midnights
@@ -96,7 +101,9 @@ local function settle(l, spent, n)
 	end
 	if back(l, spent) <= now then return end
 	local changed
-	l.r, changed = put(l.r, math.floor(spent / l.grain), n)
+	l.r, changed = put(l.r, spent, n, function(a, b)
+		return math.floor(a / l.grain) == math.floor(b / l.grain) and (l.per < DAY or following(a, l.per) == following(b, l.per))
+	end)
 	l.live = l.live + changed
 end
 
@@ -110,25 +117,25 @@ local function arrive(l, spent, n)
 	end
 end
 
--- landed is when tokens of a bucket are taken to have arrived.
-local function landed(bucket) return (bucket + 1) * BUCKET + FLIGHT end
+-- landed is when tokens that were taken then are thought to have arrived.
+local function landed(taken) return (bucket(taken) + 1) * BUCKET + FLIGHT end
 
 -- refresh forgets what is over.
 local function refresh(l)
 	while #l.h > 0 do
-		local bucket, n = get(l.h, 1)
-		if landed(bucket) > now then break end
-		l.h = l.h:sub(13)
-		arrive(l, landed(bucket), n)
+		local taken, n = get(l.h, 1)
+		if landed(taken) > now then break end
+		l.h = l.h:sub(SIZE + 1)
+		arrive(l, landed(taken), n)
 	end
 	local gone = 0
 	for i = 1, length(l.r) do
-		local slot, n = get(l.r, i)
-		if back(l, (slot + 1) * l.grain) > now then break end
+		local spent, n = get(l.r, i)
+		if back(l, spent) > now then break end
 		l.live = l.live - n
 		gone = i
 	end
-	if gone > 0 then l.r = l.r:sub(gone * 12 + 1) end
+	if gone > 0 then l.r = l.r:sub(gone * SIZE + 1) end
 	if l.ramp and now >= l.d + l.per then l.ramp = nil end
 end
 
@@ -155,37 +162,36 @@ local function free(l)
 	return n
 end
 
--- ready is when n tokens are worth asking for, if nobody takes any before. Of
+-- ready is when n tokens are worth asking for, after others have taken some. Of
 -- what depends on tokens on their way it is the earliest that it can be.
-local function ready(l, n)
+local function ready(l, n, others)
 	local t = math.max(now, l.d)
 	if l.per == 0 then
-		if n > free(l) then t = now + 250000 end
+		if n + others > free(l) then t = now + 250000 end
 		return t
 	end
 	n = math.min(n, l.n)
 	if l.refill == STEADY then
 		if n > l.n - l.hn then
-			local bucket = get(l.h, 1)
-			t = math.max(t, math.min(landed(bucket), now + 100000))
+			local taken = get(l.h, 1)
+			t = math.max(t, math.min(landed(taken), now + 100000))
 		else
-			t = math.max(t, l.s - math.max(l.burst - n, 0) * l.gap, l.e - (l.n - n - l.hn) * l.gap)
+			t = math.max(t, l.s + (others - math.max(l.burst - n, 0)) * l.gap, l.e + (others - l.n + n + l.hn) * l.gap)
 		end
 	else
-		local need = n - (l.n - l.hn - l.live)
+		local need = n + others - (l.n - l.hn - l.live)
 		for _, ring in ipairs({l.r, l.h}) do
 			local i = 0
 			while need > 0 and i < length(ring) do
 				i = i + 1
-				local k, amount = get(ring, i)
+				local spent, amount = get(ring, i)
 				need = need - amount
-				if need <= 0 then
-					t = math.max(t, back(l, ring == l.r and (k + 1) * l.grain or k * BUCKET))
-				end
+				if need <= 0 then t = math.max(t, back(l, spent)) end
 			end
 		end
+		if need > 0 then t = math.max(t, now + l.span) end
 	end
-	if l.ramp then t = math.max(t, math.min(l.ramp - (l.n - n) * l.gap, l.d + l.per)) end
+	if l.ramp then t = math.max(t, math.min(l.ramp + (others - l.n + n) * l.gap, l.d + l.per)) end
 	return t
 end
 
@@ -196,7 +202,7 @@ local function take(l, n)
 	end
 	if l.ramp then l.ramp = math.max(l.ramp, now) + n * l.gap end
 	l.hn = l.hn + n
-	l.h = put(l.h, math.floor(now / BUCKET), n)
+	l.h = put(l.h, now, n, together)
 	if l.refill == STEADY then l.s = math.max(l.s, now) + n * l.gap end
 end
 
@@ -204,7 +210,7 @@ end
 -- and returns how many of them had been there.
 local function unheld(l, taken, n)
 	local changed = 0
-	if taken > 0 then l.h, changed = put(l.h, math.floor(taken / BUCKET), -n) end
+	if taken > 0 then l.h, changed = put(l.h, taken, -n, together) end
 	l.hn = l.hn + changed
 	return -changed
 end
@@ -280,7 +286,7 @@ for _ = 1, arg() do
 				arrive(l, t, held)
 			end
 			if held < n then
-				if taken > 0 then settle(l, landed(math.floor(taken / BUCKET)), held - n) end
+				if taken > 0 then settle(l, landed(taken), held - n) end
 				settle(l, t, n - held)
 			end
 		elseif event == UNSPENT then
@@ -289,7 +295,7 @@ for _ = 1, arg() do
 				l.s = l.s - n * l.gap
 				if held < n then l.e = l.e - (n - held) * l.gap end
 			elseif held < n then
-				settle(l, landed(math.floor(taken / BUCKET)), held - n)
+				settle(l, landed(taken), held - n)
 			end
 			if l.ramp then l.ramp = l.ramp - n * l.gap end
 		elseif event == SETTLED then
@@ -336,11 +342,18 @@ end
 if whole < math.huge then -- who was away has no more than its part to come
 	mine.used = math.max(mine.used, most - whole / active)
 end
-local ahead, rivals, least = {0, 0, 0}, {}, true
-for _, o in ipairs(others) do
-	if o.c and (o.used < mine.used or o.used == mine.used and o.id < me) then
-		for u = 1, 3 do ahead[u] = ahead[u] + o.c[u] end
+-- first is what those who come before this process wait for.
+local function first()
+	local sum = {0, 0, 0}
+	for _, o in ipairs(others) do
+		if o.c and (o.used < mine.used or o.used == mine.used and o.id < me) then
+			for u = 1, 3 do sum[u] = sum[u] + o.c[u] end
+		end
 	end
+	return sum
+end
+local rivals, least = {}, true
+for _, o in ipairs(others) do
 	if o.rival then
 		rivals[#rivals + 1] = o.used
 		least = least and mine.used <= o.used
@@ -365,14 +378,14 @@ local function part(k, free)
 	return lo
 end
 
--- when is when a cost is worth asking for, after another one.
-local function when(cost, first)
+-- when is when a cost is worth asking for, after those of others.
+local function when(cost, others)
 	local t = math.max(now, state.p or 0)
 	for _, l in ipairs(limits) do
 		local n = math.min(cost[l.unit + 1], math.max(l.n, 1))
 		if n > 0 then
 			if l.n <= 0 then return now + DAY end
-			t = math.max(t, ready(l, first and n + first[l.unit + 1] or n))
+			t = math.max(t, ready(l, n, others[l.unit + 1]))
 		end
 	end
 	return t
@@ -382,7 +395,7 @@ local asks, granted, wait = {}, 0, -1
 for i = 1, arg() do asks[i] = {arg(), arg(), arg()} end
 if #asks > 0 then
 	-- How many could go, and of those a fair part.
-	local sum, could, room = {0, 0, 0}, 0, math.huge
+	local sum, could, room, ahead = {0, 0, 0}, 0, math.huge, first()
 	for i, c in ipairs(asks) do
 		local ok = (state.p or 0) <= now
 		for _, l in ipairs(limits) do
@@ -412,7 +425,7 @@ if #asks > 0 then
 		if granted < could then
 			t, mine.held = now + HOLD, true -- for the rivals to have their part
 		else
-			t = when(c, ahead)
+			t = when(c, first())
 		end
 		mine.due, mine.c = t, c
 		wait = math.max(t - now, 0)
@@ -422,14 +435,14 @@ else
 end
 
 -- The reply.
-local reply = {granted, (math.floor(now / BUCKET)) * BUCKET, wait, math.max((state.p or 0) - now, 0), lost, #limits}
+local reply = {granted, bucket(now) * BUCKET, wait, math.max((state.p or 0) - now, 0), lost, #limits}
 local function add(n) reply[#reply + 1] = n end
 local ttl = math.max(60000000, lease)
 for _, l in ipairs(limits) do
 	if l.mine > 0 then mine.h[l.id] = l.mine end
 	add(l.n) add(l.refill) add(l.burst == l.n and 0 or l.burst)
 	add(free(l))
-	add(l.per > 0 and math.ceil(ready(l, l.n) - now) or 0)
+	add(l.per > 0 and math.ceil(ready(l, l.n, 0) - now) or 0)
 	add(math.ceil(math.max(l.d - now, 0)))
 end
 local others = {}

@@ -1,0 +1,323 @@
+package redislimit
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"example.com/tollgate"
+	"example.com/tollgate/provider"
+	"example.com/tollgate/redislimit/internal/redistest"
+)
+
+// fake is the time of stores under test.
+type fake struct{ micros int64 }
+
+func (f *fake) now() int64 { return f.micros }
+
+func (f *fake) pass(d time.Duration) { f.micros += d.Microseconds() }
+
+func stores(t testing.TB, key string, n int) ([]*store, *fake, *redis.Client) {
+	t.Helper()
+	c := redistest.Start(t).Client()
+	t.Cleanup(func() { c.Close() })
+	f := &fake{micros: 1_700_000_000_000_000}
+	var list []*store
+	for range n {
+		s := newStore(c, "tollgate:", key)
+		s.now = f.now
+		list = append(list, s)
+	}
+	return list, f, c
+}
+
+func trade(t testing.TB, s *store, b tollgate.Batch) tollgate.Reply {
+	t.Helper()
+	r, err := s.Exchange(context.Background(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func ask(n int, c provider.Cost) (list []provider.Cost) {
+	for range n {
+		list = append(list, c)
+	}
+	return list
+}
+
+var one = provider.Cost{1}
+
+// At random, against an account of all that was ever spent: never more than N in
+// any span, whatever the rule, and never later than it has to be.
+func TestStoreSpans(t *testing.T) {
+	for seed := range uint64(6) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		for _, refill := range []tollgate.Refill{tollgate.Window, tollgate.Steady} {
+			list, f, _ := stores(t, "k", 3)
+			limit := tollgate.Limit{N: 1 + rnd.Int64N(400), Per: time.Duration(1+rnd.IntN(60)) * time.Second, Refill: refill}
+			type grant struct {
+				taken   time.Duration
+				at      int64 // when it was, then when it arrived
+				n       int64
+				arrives int64
+			}
+			var flying, arrived []grant
+			var wait time.Duration
+			for range 400 {
+				s := list[rnd.IntN(len(list))]
+				b := tollgate.Batch{Limits: []tollgate.Limit{limit}, Asks: ask(1+rnd.IntN(5), provider.Cost{1 + rnd.Int64N(3)})}
+				rest := flying[:0]
+				for _, g := range flying {
+					switch {
+					case g.arrives > f.micros:
+						rest = append(rest, g)
+					case rnd.IntN(10) == 0:
+						b.Reports = append(b.Reports, tollgate.Report{Event: tollgate.Unspent, N: g.n, Taken: g.taken, Ago: time.Duration(f.micros-g.arrives) * time.Microsecond})
+					default:
+						b.Reports = append(b.Reports, tollgate.Report{Event: tollgate.Spent, N: g.n, Taken: g.taken, Ago: time.Duration(f.micros-g.arrives) * time.Microsecond})
+						g.at = g.arrives
+						arrived = append(arrived, g)
+					}
+				}
+				flying = rest
+				r := trade(t, s, b)
+				for i := range r.Granted {
+					flying = append(flying, grant{taken: r.Taken, at: f.micros, n: min(b.Asks[i][0], limit.N), arrives: f.micros + rnd.Int64N(900_000)})
+				}
+				if wait = r.Wait; wait > limit.Per+3*time.Second+limit.Per/100 && len(list) == 1 {
+					t.Errorf("told to wait for %v", wait)
+				}
+				if l := r.Limits[0]; l.Left > limit.N {
+					t.Fatalf("%d left of %d", l.Left, limit.N)
+				}
+				f.pass(time.Duration(rnd.Int64N(int64(limit.Per) / 4)))
+			}
+			for i, first := range arrived {
+				var n int64
+				for _, g := range arrived {
+					if g.at >= first.at && g.at < first.at+limit.Per.Microseconds() {
+						n += g.n
+					}
+				}
+				// A bucket of capacity N that refills all the while lets 2N through in a span.
+				if most := map[bool]int64{true: limit.N, false: 2 * limit.N}[refill == tollgate.Window]; n > most {
+					t.Fatalf("%v, seed %d: %d in %v from grant %d on, want at most %d", limit, seed, n, limit.Per, i, most)
+				}
+			}
+			if len(arrived) < 100 {
+				t.Errorf("%v: only %d grants", limit, len(arrived))
+			}
+		}
+	}
+}
+
+// All of a window is back a Per after it was spent, and a slot at the most.
+func TestStoreBack(t *testing.T) {
+	for _, n := range []int64{1, 10, 5000, 4_000_000} {
+		list, f, _ := stores(t, "k", 1)
+		limit := tollgate.Limit{N: n, Per: time.Minute, Refill: tollgate.Window}
+		b := tollgate.Batch{Limits: []tollgate.Limit{limit}, Asks: []provider.Cost{{n}}}
+		r := trade(t, list[0], b)
+		if r.Granted != 1 || !r.Lost {
+			t.Fatalf("%+v", r)
+		}
+		f.pass(200 * time.Millisecond)
+		b.Reports = []tollgate.Report{{Event: tollgate.Spent, N: n, Taken: r.Taken, Ago: 100 * time.Millisecond}}
+		r = trade(t, list[0], b)
+		if r.Granted != 0 || r.Wait < 59900*time.Millisecond || r.Wait > 60300*time.Millisecond {
+			t.Errorf("of %d, %+v", n, r)
+		}
+		f.pass(r.Wait)
+		b.Reports = nil
+		if r = trade(t, list[0], b); r.Granted != 1 {
+			t.Errorf("of %d, %+v after the wait", n, r)
+		}
+	}
+}
+
+// Tokens of which nothing is heard have been spent a second later.
+func TestStoreUnheard(t *testing.T) {
+	list, f, _ := stores(t, "k", 2)
+	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 5, Per: 10 * time.Second, Refill: tollgate.Window}}, Asks: ask(5, one)}
+	trade(t, list[0], b)
+	f.pass(10500 * time.Millisecond)
+	if r := trade(t, list[1], b); r.Granted != 0 {
+		t.Errorf("%+v before all may be back", r)
+	}
+	f.pass(700 * time.Millisecond)
+	if r := trade(t, list[1], b); r.Granted != 5 {
+		t.Errorf("%+v when all are back", r)
+	}
+}
+
+// Who holds tokens of a limit of requests at once and is not heard of any more
+// has them no longer.
+func TestStoreLease(t *testing.T) {
+	list, f, _ := stores(t, "k", 2)
+	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 3}}, Asks: ask(5, one)}
+	if r := trade(t, list[0], b); r.Granted != 3 {
+		t.Fatalf("%+v", r)
+	}
+	for range 5 { // it lives
+		f.pass(3 * time.Second)
+		trade(t, list[0], tollgate.Batch{Limits: b.Limits, Holding: []int64{3}})
+		if r := trade(t, list[1], b); r.Granted != 0 {
+			t.Fatalf("%+v while they are held", r)
+		}
+	}
+	f.pass(tollgate.Lease + time.Second)
+	if r := trade(t, list[1], b); r.Granted != 3 {
+		t.Errorf("%+v, want the tokens of the one that died", r)
+	}
+}
+
+// A day begins where the API is, whatever a process's own clock says.
+func TestStoreDay(t *testing.T) {
+	list, f, _ := stores(t, "k", 2)
+	midnight := time.UnixMicro(f.micros).UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
+	f.micros = midnight.Add(-time.Minute).UnixMicro()
+	days := func(clock time.Duration) (list [4]time.Time) { // of a process whose clock is off
+		day := time.UnixMicro(f.micros).Add(clock).UTC().Truncate(24 * time.Hour)
+		for i := range list {
+			list[i] = day.AddDate(0, 0, i-1)
+		}
+		return list
+	}
+	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 2, Per: 24 * time.Hour, Refill: tollgate.Calendar}}, Asks: ask(3, one), Midnights: days(5 * time.Minute)}
+	if r := trade(t, list[0], b); r.Granted != 2 || r.Wait != time.Minute {
+		t.Errorf("granted %d, wait %v; want 2 and a minute", r.Granted, r.Wait)
+	}
+	f.pass(59 * time.Second)
+	b.Midnights = days(-5 * time.Minute)
+	if r := trade(t, list[1], b); r.Granted != 0 {
+		t.Errorf("%+v before midnight", r)
+	}
+	f.pass(time.Second)
+	b.Midnights = days(-5 * time.Minute)
+	if r := trade(t, list[1], b); r.Granted != 2 {
+		t.Errorf("%+v after midnight", r)
+	}
+}
+
+// What one process is told others know with their next call.
+func TestStoreNews(t *testing.T) {
+	list, _, _ := stores(t, "k", 2)
+	configured := tollgate.Limit{N: 100, Per: time.Minute, Refill: tollgate.Window}
+	lower := configured
+	lower.N = 15
+	other := tollgate.Limit{Unit: tollgate.Tokens, N: 1000, Per: time.Minute, Refill: tollgate.Steady}
+	trade(t, list[0], tollgate.Batch{Limits: []tollgate.Limit{lower, other}, Reports: []tollgate.Report{
+		{Event: tollgate.Limited},
+		{Event: tollgate.Limited, Limit: 1},
+		{Event: tollgate.Level, N: 3},
+		{Event: tollgate.Drain, Limit: 1, For: 20 * time.Second},
+		{Event: tollgate.Pause, For: 7 * time.Second},
+	}})
+	r := trade(t, list[1], tollgate.Batch{Limits: []tollgate.Limit{configured}, Asks: ask(1, one)})
+	if r.Granted != 0 || r.Wait != 7*time.Second || r.Pause != 7*time.Second || r.Limits[0].N != 15 || r.Limits[0].Left != 3 || len(r.Others) != 1 || r.Others[0] != other {
+		t.Errorf("%+v", r)
+	}
+	r = trade(t, list[1], tollgate.Batch{Limits: []tollgate.Limit{configured, other}})
+	if r.Limits[1].Dry != 20*time.Second || r.Limits[1].Left > 0 {
+		t.Errorf("%+v", r.Limits[1])
+	}
+}
+
+// Waiting processes take turns, the one that had the least first, and one that
+// has died does not hold up the others.
+func TestStoreTurns(t *testing.T) {
+	list, f, _ := stores(t, "k", 4)
+	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 10, Per: 10 * time.Second, Refill: tollgate.Steady, Burst: 1}}, Asks: ask(20, one)}
+	had := make([]int, len(list))
+	next := make([]int64, len(list)) // when each comes
+	calls, grants := 0, 0
+	for begin := f.micros; f.micros < begin+200_000_000; {
+		i := 0
+		for k := range list {
+			if k == 3 && had[3] == 5 {
+				next[3] = 1 << 62 // it dies
+			}
+			if next[k] < next[i] {
+				i = k
+			}
+		}
+		f.micros = max(f.micros, next[i])
+		r := trade(t, list[i], b)
+		calls++
+		grants += r.Granted
+		had[i] += r.Granted
+		next[i] = f.micros + max(r.Wait.Microseconds(), 1)
+	}
+	t.Logf("%v in 200 s, %d calls", had, calls)
+	if grants < 190 || calls > 2*grants {
+		t.Errorf("%d grants and %d calls, want at least 190 of 200, and at most 2 calls each", grants, calls)
+	}
+	for _, n := range had[:3] {
+		if n < 52 || n > 78 {
+			t.Errorf("%v, want equal parts", had)
+			break
+		}
+	}
+}
+
+// All that is kept of a key is small, and expires.
+func TestStoreMemory(t *testing.T) {
+	list, f, c := stores(t, "k", 1)
+	ctx := context.Background()
+	used := func() (n int64) {
+		for _, line := range strings.Split(c.Info(ctx, "memory").Val(), "\r\n") {
+			fmt.Sscanf(line, "used_memory:%d", &n)
+		}
+		return n
+	}
+	limits := []tollgate.Limit{{N: 1000, Per: time.Minute, Refill: tollgate.Window}, {Unit: tollgate.Tokens, N: 4_000_000, Per: time.Minute, Refill: tollgate.Window}}
+	before := used()
+	const keys = 1000
+	for k := range keys {
+		s := newStore(c, "tollgate:", fmt.Sprint("key ", k))
+		s.now = f.now
+		if k == 0 { // one after the other, so that each slot has some
+			for range 1100 {
+				trade(t, s, tollgate.Batch{Limits: limits, Asks: []provider.Cost{{1, 4000}}})
+				f.pass(60 * time.Millisecond)
+			}
+		}
+	}
+	full := c.Get(ctx, "tollgate:{key 0}").Val()
+	for k := 1; k < keys; k++ {
+		c.Set(ctx, fmt.Sprintf("tollgate:{key %d}", k), full, time.Minute)
+	}
+	n := used() - before
+	t.Logf("%d keys: %.1f MB, %d bytes of state each", keys, float64(n)/1e6, len(full))
+	if n > 20e6 {
+		t.Errorf("%d bytes for %d keys, want at most 20 MB", n, keys)
+	}
+	if ttl := c.PTTL(ctx, list[0].keys[0]).Val(); c.Exists(ctx, "tollgate:{key 0}").Val() != 1 || c.PTTL(ctx, "tollgate:{key 0}").Val() <= 0 {
+		t.Errorf("it does not expire: %v", ttl)
+	}
+}
+
+// What is not of this package's making is an error, and says so.
+func TestStoreErrors(t *testing.T) {
+	list, _, c := stores(t, "k", 1)
+	ctx := context.Background()
+	c.LPush(ctx, list[0].keys[0], "x")
+	if _, err := list[0].Exchange(ctx, tollgate.Batch{}); err == nil || !strings.HasPrefix(err.Error(), "tollgate: redis: ") {
+		t.Errorf("error %v", err)
+	}
+	for _, v := range [][]int64{nil, {1, 2, 3}, {0, 1, 0, 0, 0, 2}, {0, 1, 0, 0, 0, 1, 5}, {0, 1, 0, 0, 0, 0, 1 << 40}} {
+		if _, err := read(v, []tollgate.Limit{{N: 1}}); err == nil {
+			t.Errorf("reply %v is taken for one", v)
+		}
+	}
+	if k := newStore(c, "p:", "a{b}%").keys[0]; k != "p:{a%7Bb%7D%25}" {
+		t.Errorf("key %q", k)
+	}
+}
