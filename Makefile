@@ -25,6 +25,7 @@ lint:
 bench:
 	cd bench && go test -count=1 -run TestSchedules -v -bench . .
 	go test -run '^$$' -bench . ./provider
+	cd redislimit && go test -run '^$$' -bench .
 
 # Every parser of what a server sends, for FUZZTIME each.
 fuzz:

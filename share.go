@@ -91,6 +91,16 @@ func (s *share) report(g *gate, t time.Duration, r Report, soon bool) {
 	if s == nil {
 		return
 	}
+	// What was taken together and arrives together is one.
+	if r.Event == Spent {
+		for i := len(s.reports) - 1; i >= max(0, len(s.reports)-8); i-- {
+			if o := &s.reports[i]; o.Event == Spent && o.Limit == r.Limit && o.Taken == r.Taken && (o.Ago-r.Ago).Abs() < time.Millisecond {
+				o.N += r.N
+				o.Ago = max(o.Ago, r.Ago)
+				return
+			}
+		}
+	}
 	if len(s.reports) == maxReports {
 		s.reports = s.reports[:copy(s.reports, s.reports[maxReports/4:])]
 	}

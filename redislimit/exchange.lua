@@ -195,6 +195,21 @@ local function ready(l, n, others)
 	return t
 end
 
+-- full is when all tokens are back, if none is taken.
+local function full(l)
+	local t = math.max(now, l.d)
+	if l.per == 0 then return t end
+	if l.refill == STEADY then
+		t = math.max(t, l.s, l.e + l.hn * l.gap)
+	else
+		for _, ring in ipairs({l.r, l.h}) do
+			if #ring > 0 then t = math.max(t, back(l, (get(ring, length(ring))))) end
+		end
+	end
+	if l.ramp then t = math.max(t, math.min(l.ramp, l.d + l.per)) end
+	return t
+end
+
 local function take(l, n)
 	if l.per == 0 then
 		l.mine = l.mine + n
@@ -395,28 +410,36 @@ local asks, granted, wait = {}, 0, -1
 for i = 1, arg() do asks[i] = {arg(), arg(), arg()} end
 if #asks > 0 then
 	-- How many could go, and of those a fair part.
-	local sum, could, room, ahead = {0, 0, 0}, 0, math.huge, first()
-	for i, c in ipairs(asks) do
-		local ok = (state.p or 0) <= now
-		for _, l in ipairs(limits) do
-			local u = l.unit + 1
-			local n = math.min(c[u], math.max(l.n, 1))
-			ok = ok and (n == 0 or sum[u] + n + (#rivals == 0 and ahead[u] or 0) <= free(l))
-		end
-		if not ok then break end
-		could = i
-		for u = 1, 3 do sum[u] = sum[u] + c[u] end
+	local could, room, ahead = 0, math.huge, first()
+	local sums, left, most = {}, {}, {}
+	for i, l in ipairs(limits) do
+		local u = l.unit + 1
+		sums[i], left[i], most[i] = 0, free(l) - (#rivals == 0 and ahead[u] or 0), math.max(l.n, 1)
 	end
-	for _, l in ipairs(limits) do
-		local n = sum[l.unit + 1]
-		if n > 0 then room = math.min(room, free(l) / n * could) end
+	local function sum(k, ask)
+		local ok = true
+		for i, l in ipairs(limits) do
+			sums[i] = sums[i] + k * math.min(ask[l.unit + 1], most[i])
+			ok = ok and (ask[l.unit + 1] == 0 or sums[i] <= left[i])
+		end
+		return ok
+	end
+	if (state.p or 0) <= now then
+		for i, c in ipairs(asks) do
+			if not sum(1, c) then
+				sum(-1, c)
+				break
+			end
+			could = i
+		end
+	end
+	for i, l in ipairs(limits) do
+		if sums[i] > 0 then room = math.min(room, free(l) / sums[i] * could) end
 	end
 	granted = could > 0 and part(could, room) or 0
-	for i = 1, granted do
-		for _, l in ipairs(limits) do
-			local n = math.min(asks[i][l.unit + 1], math.max(l.n, 1))
-			if n > 0 then take(l, n) end
-		end
+	for i = granted + 1, could do sum(-1, asks[i]) end
+	for i, l in ipairs(limits) do
+		if sums[i] > 0 then take(l, sums[i]) end
 	end
 	mine.used = mine.used + granted
 	mine.due, mine.c, mine.held = nil, nil, nil
@@ -442,7 +465,7 @@ for _, l in ipairs(limits) do
 	if l.mine > 0 then mine.h[l.id] = l.mine end
 	add(l.n) add(l.refill) add(l.burst == l.n and 0 or l.burst)
 	add(free(l))
-	add(l.per > 0 and math.ceil(ready(l, l.n, 0) - now) or 0)
+	add(math.ceil(full(l) - now))
 	add(math.ceil(math.max(l.d - now, 0)))
 end
 local others = {}

@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	example.com/tollgate v0.0.0
+	github.com/go-redis/redis_rate/v10 v10.0.1
 	github.com/redis/go-redis/v9 v9.17.0
 )
 

@@ -6,8 +6,9 @@
 //		Limiter: redislimit.New(redis.NewClient(&redis.Options{Addr: "localhost:6379"}), redislimit.Options{}),
 //	}
 //
-// All that have the same Redis, the same Prefix and the same quotas keep to them
-// together, each in turn. Tokens are counted by the clock of Redis, in one script
+// All that have the same Redis, the same Prefix and the same key keep to its quota
+// together, in equal parts where they wait. (A key is a model's name: two APIs
+// that have models of one name need a Prefix each.) Tokens are counted by the clock of Redis, in one script
 // call per decision; what is kept of a key is one value of Redis of a few
 // kilobytes, which expires. It runs on Redis 5 and later, on Redis Cluster and on
 // Valkey.
