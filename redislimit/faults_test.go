@@ -89,7 +89,7 @@ func (b batch) run(t *testing.T) (ok int, watches []*watch) {
 					t.Error(err)
 					return
 				}
-				io.Copy(io.Discard, resp.Body)
+				_, _ = io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
 				mu.Lock()
 				defer mu.Unlock()

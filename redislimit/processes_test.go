@@ -109,14 +109,14 @@ func serve() {
 	mux.HandleFunc("/result", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		json.NewEncoder(w).Encode(s)
+		_ = json.NewEncoder(w).Encode(s)
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
 	fmt.Println(l.Addr())
-	go http.Serve(l, mux)
+	go func() { panic(http.Serve(l, mux)) }()
 	io.Copy(io.Discard, os.Stdin) // until the test ends
 }
 
@@ -143,7 +143,7 @@ func call() {
 				if err != nil {
 					panic(err)
 				}
-				io.Copy(io.Discard, resp.Body)
+				_, _ = io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
 				if resp.StatusCode != http.StatusOK {
 					return
@@ -173,8 +173,8 @@ func process(t *testing.T, as string, env ...string) (*exec.Cmd, io.Reader) {
 	}
 	t.Cleanup(func() {
 		in.Close()
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	})
 	return cmd, out
 }

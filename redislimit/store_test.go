@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,14 +23,14 @@ func (f *fake) now() int64 { return f.micros }
 
 func (f *fake) pass(d time.Duration) { f.micros += d.Microseconds() }
 
-func stores(t testing.TB, key string, n int) ([]*store, *fake, *redis.Client) {
+func stores(t testing.TB, n int) ([]*store, *fake, *redis.Client) {
 	t.Helper()
 	c := redistest.Start(t).Client()
 	t.Cleanup(func() { c.Close() })
 	f := &fake{micros: 1_700_000_000_000_000}
 	var list []*store
 	for range n {
-		s := newStore(c, "tollgate:", key)
+		s := newStore(c, "tollgate:", "k")
 		s.now = f.now
 		list = append(list, s)
 	}
@@ -60,7 +61,7 @@ func TestStoreSpans(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		for _, refill := range []tollgate.Refill{tollgate.Window, tollgate.Steady} {
-			list, f, _ := stores(t, "k", 3)
+			list, f, _ := stores(t, 3)
 			limit := tollgate.Limit{N: 1 + rnd.Int64N(400), Per: time.Duration(1+rnd.IntN(60)) * time.Second, Refill: refill}
 			type grant struct {
 				taken   time.Duration
@@ -121,7 +122,7 @@ func TestStoreSpans(t *testing.T) {
 // All of a window is back a Per after it was spent, and a slot at the most.
 func TestStoreBack(t *testing.T) {
 	for _, n := range []int64{1, 10, 5000, 4_000_000} {
-		list, f, _ := stores(t, "k", 1)
+		list, f, _ := stores(t, 1)
 		limit := tollgate.Limit{N: n, Per: time.Minute, Refill: tollgate.Window}
 		b := tollgate.Batch{Limits: []tollgate.Limit{limit}, Asks: []provider.Cost{{n}}}
 		r := trade(t, list[0], b)
@@ -144,7 +145,7 @@ func TestStoreBack(t *testing.T) {
 
 // Tokens of which nothing is heard have been spent a second later.
 func TestStoreUnheard(t *testing.T) {
-	list, f, _ := stores(t, "k", 2)
+	list, f, _ := stores(t, 2)
 	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 5, Per: 10 * time.Second, Refill: tollgate.Window}}, Asks: ask(5, one)}
 	trade(t, list[0], b)
 	f.pass(10500 * time.Millisecond)
@@ -160,7 +161,7 @@ func TestStoreUnheard(t *testing.T) {
 // Who holds tokens of a limit of requests at once and is not heard of any more
 // has them no longer.
 func TestStoreLease(t *testing.T) {
-	list, f, _ := stores(t, "k", 2)
+	list, f, _ := stores(t, 2)
 	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 3}}, Asks: ask(5, one)}
 	if r := trade(t, list[0], b); r.Granted != 3 {
 		t.Fatalf("%+v", r)
@@ -180,7 +181,7 @@ func TestStoreLease(t *testing.T) {
 
 // A day begins where the API is, whatever a process's own clock says.
 func TestStoreDay(t *testing.T) {
-	list, f, _ := stores(t, "k", 2)
+	list, f, _ := stores(t, 2)
 	midnight := time.UnixMicro(f.micros).UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
 	f.micros = midnight.Add(-time.Minute).UnixMicro()
 	days := func(clock time.Duration) (list [4]time.Time) { // of a process whose clock is off
@@ -208,7 +209,7 @@ func TestStoreDay(t *testing.T) {
 
 // What one process is told others know with their next call.
 func TestStoreNews(t *testing.T) {
-	list, _, _ := stores(t, "k", 2)
+	list, _, _ := stores(t, 2)
 	configured := tollgate.Limit{N: 100, Per: time.Minute, Refill: tollgate.Window}
 	lower := configured
 	lower.N = 15
@@ -233,7 +234,7 @@ func TestStoreNews(t *testing.T) {
 // Waiting processes take turns, the one that had the least first, and one that
 // has died does not hold up the others.
 func TestStoreTurns(t *testing.T) {
-	list, f, _ := stores(t, "k", 4)
+	list, f, _ := stores(t, 4)
 	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 10, Per: 10 * time.Second, Refill: tollgate.Steady, Burst: 1}}, Asks: ask(20, one)}
 	had := make([]int, len(list))
 	next := make([]int64, len(list)) // when each comes
@@ -269,11 +270,13 @@ func TestStoreTurns(t *testing.T) {
 
 // All that is kept of a key is small, and expires.
 func TestStoreMemory(t *testing.T) {
-	list, f, c := stores(t, "k", 1)
+	list, f, c := stores(t, 1)
 	ctx := context.Background()
 	used := func() (n int64) {
 		for _, line := range strings.Split(c.Info(ctx, "memory").Val(), "\r\n") {
-			fmt.Sscanf(line, "used_memory:%d", &n)
+			if v, ok := strings.CutPrefix(line, "used_memory:"); ok {
+				n, _ = strconv.ParseInt(v, 10, 64)
+			}
 		}
 		return n
 	}
@@ -306,7 +309,7 @@ func TestStoreMemory(t *testing.T) {
 
 // What is not of this package's making is an error, and says so.
 func TestStoreErrors(t *testing.T) {
-	list, _, c := stores(t, "k", 1)
+	list, _, c := stores(t, 1)
 	ctx := context.Background()
 	c.LPush(ctx, list[0].keys[0], "x")
 	if _, err := list[0].Exchange(ctx, tollgate.Batch{}); err == nil || !strings.HasPrefix(err.Error(), "tollgate: redis: ") {

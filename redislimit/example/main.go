@@ -67,7 +67,7 @@ func call(addr, url, name string) error {
 				return
 			}
 			defer resp.Body.Close()
-			io.Copy(io.Discard, resp.Body)
+			_, _ = io.Copy(io.Discard, resp.Body)
 			fmt.Printf("%5.1fs  %s: %s\n", time.Since(began).Seconds(), name, resp.Status)
 		})
 	}
@@ -83,8 +83,8 @@ func start(addr string) error {
 			return err
 		}
 		defer func() {
-			server.Process.Kill()
-			server.Wait()
+			_ = server.Process.Kill()
+			_ = server.Wait()
 		}()
 		addr = at
 	}
@@ -130,6 +130,6 @@ func startRedis() (*exec.Cmd, string, error) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	server.Process.Kill()
+	_ = server.Process.Kill()
 	return nil, "", fmt.Errorf("redis-server does not answer at %s", addr)
 }

@@ -2,7 +2,6 @@ package redistest
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +44,6 @@ func Cluster(t testing.TB) *redis.ClusterClient {
 		}
 		time.Sleep(25 * time.Millisecond)
 	}
-	t.Fatal(fmt.Sprintf("the cluster is not ready: %s", nodes[0].ClusterInfo(ctx).Val()))
+	t.Fatalf("the cluster is not ready: %s", nodes[0].ClusterInfo(ctx).Val())
 	return nil
 }

@@ -99,8 +99,8 @@ func (s *Server) Client() *redis.Client {
 // Kill ends the process at once, as kill -9 does.
 func (s *Server) Kill() {
 	if s.cmd != nil {
-		s.cmd.Process.Kill()
-		s.cmd.Wait()
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
 		s.cmd = nil
 	}
 }
