@@ -29,8 +29,8 @@ bench:
 
 # Every parser of what a server sends, for FUZZTIME each.
 fuzz:
-	@set -e; for f in $$(cd provider && grep -oh '^func Fuzz[A-Za-z0-9]*' *_test.go | cut -c6-); do \
-		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./provider; done
+	@set -e; for p in . ./provider; do for f in $$(grep -oh '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -c6-); do \
+		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 # Real servers that limit in ways of their own, installed where apt is.
 realservers:

@@ -103,7 +103,7 @@ func (g *gate) heed(t time.Duration, w *grant, levels []provider.Level) (learned
 			continue
 		}
 		i := slices.IndexFunc(g.pools, func(p pool) bool {
-			return p.limit.Unit == l.Unit && p.limit.Per > 0 && (l.Per == 0 || l.Per == p.limit.Per)
+			return p.limit.Unit == l.Unit && p.limit.Per > 0 && (l.Per == p.limit.Per || l.Per == 0 && l.N == p.stated)
 		})
 		if i >= 0 {
 			g.pools[i].lower(t, w.spent, l.Left)

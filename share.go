@@ -28,6 +28,7 @@ const (
 const (
 	exchangeTimeout = 100 * time.Millisecond
 	retryStore      = 500 * time.Millisecond // between attempts at a store that does not answer
+	patient         = 100 * time.Millisecond // between looks at a long line
 	tarry           = 250 * time.Millisecond // that reports may wait for others
 	maxAsks         = 256                    // that one exchange may take tokens for
 	maxReports      = 2048                   // that are kept, and told at once
@@ -62,6 +63,7 @@ type share struct {
 	again   time.Duration // when to try then
 	timer   *time.Timer   // of the next exchange that nobody in line asks for
 	at      time.Duration // when that fires; 0: it is not set
+	judged  time.Duration // when it was last seen to who in line will come too late
 	tell    func(error)   // of the last one who came
 	came    time.Duration // when that was
 }
@@ -224,7 +226,7 @@ func (s *share) exchange(g *gate, t time.Duration) {
 		if err != nil {
 			tell = s.lose(g, t, err, b)
 		} else {
-			tell = s.take(g, t, asked, r)
+			tell = s.take(g, t, asked, b.Asks, r)
 		}
 		why := s.away
 		g.serve(t)
@@ -235,20 +237,22 @@ func (s *share) exchange(g *gate, t time.Duration) {
 	}()
 }
 
-// take heeds a reply.
-func (s *share) take(g *gate, t time.Duration, asked []*grant, r Reply) (tell func(error)) {
+// take heeds a reply to those who asked for costs.
+func (s *share) take(g *gate, t time.Duration, asked []*grant, costs []cost, r Reply) (tell func(error)) {
 	if s.away != nil {
 		s.away, tell = nil, s.tell
 	}
 	s.heed(g, t, r)
-	for _, w := range asked[:min(max(r.Granted, 0), len(asked))] {
-		w.taken = r.Taken
-		if g.leave(w) {
+	granted := min(max(r.Granted, 0), len(asked))
+	for i, w := range asked[:granted] {
+		waited := g.leave(w)
+		w.taken, w.cost = r.Taken, costs[i] // it may have been estimated again
+		if waited {
 			g.admit(t, w)
 			close(w.ready)
 			continue
 		}
-		w.pools = len(r.Limits) // it has gone
+		w.pools = len(g.pools) // it has gone
 		s.each(g, t, w, Unspent, t)
 	}
 	s.next = t + max(r.Wait, 0)
@@ -264,7 +268,11 @@ func (s *share) take(g *gate, t time.Duration, asked []*grant, r Reply) (tell fu
 	if len(s.reports) > 0 {
 		s.wake(g, t, t+tarry)
 	}
-	g.delayed(t)
+	// To walk a long line takes its time.
+	if granted < len(asked) && (g.hurried > 0 || g.daily) && (g.line.n < 1000 || t > s.judged+patient) {
+		s.judged = t
+		g.delayed(t)
+	}
 	return tell
 }
 
@@ -278,12 +286,13 @@ func (s *share) heed(g *gate, t time.Duration, r Reply) {
 		}
 	}
 	s.news = s.news[:0]
-	for i, l := range r.Limits {
+	for i, l := range r.Limits[:min(len(r.Limits), len(g.pools))] {
 		s.news = append(s.news, news{l, t})
 		p := &g.pools[i]
 		is := p.limit
 		is.N, is.Burst = l.N, l.Burst
-		if is != p.limit && is.check() == nil {
+		told := !slices.ContainsFunc(s.reports, func(r Report) bool { return r.Event == Limited && r.Limit == i })
+		if told && is != p.limit && is.check() == nil {
 			g.news = append(g.news, Change{p.limit, is})
 			p.stated = l.N
 			p.limit.Burst = l.Burst

@@ -106,7 +106,7 @@ func TestSurpriseInForce(t *testing.T) {
 		if r.OK != 1200 || n < 10 || n > 18 {
 			t.Errorf("%d ok, limit in force %d; want 1200 and about 15", r.OK, n)
 		}
-		if ratio := r.Refused / 20; ratio > 6 {
+		if ratio := r.Refused / 20; ratio > 9 {
 			t.Errorf("%d refused in 20 minutes", r.Refused)
 		}
 		last := learned.list[len(learned.list)-1].To
