@@ -106,7 +106,7 @@ func (g *gate) heed(t time.Duration, w *grant, levels []provider.Level) (learned
 			return p.limit.Unit == l.Unit && p.limit.Per > 0 && (l.Per == p.limit.Per || l.Per == 0 && l.N == p.stated)
 		})
 		if i >= 0 {
-			g.pools[i].lower(t, w.spent, l.Left)
+			g.pools[i].lower(t, w.spent, l.Left, l.Full)
 			g.share.report(g, t, Report{Event: Level, Limit: i, N: l.Left, Ago: w.spent}, false)
 		}
 	}
@@ -114,16 +114,21 @@ func (g *gate) heed(t time.Duration, w *grant, levels []provider.Level) (learned
 }
 
 // lower corrects the level to what the server said it was at the given time: it
-// cannot be more. What was sent since is off ours already. (To take that off
+// cannot be more. All are back when the server said, if it did. What was sent since is off ours already. (To take that off
 // theirs as well would be right only for what has not overtaken the request: of
 // those sent together with it, it would be counted twice.)
-func (p *pool) lower(t, at time.Duration, left int64) {
+func (p *pool) lower(t, at time.Duration, left int64, full time.Duration) {
 	if p.limit.Refill == Steady {
 		left += int64(max(t-at, 0) / p.limit.gap())
 	}
 	// Some servers round what is left, and nothing is gained by a token or two.
 	if more := p.rule.free(t) - left; more > p.limit.N/100 {
 		p.take(t, more)
+		if w, ok := p.rule.(*window); ok && full >= 0 && full < w.per {
+			w.put(more)
+			w.insert(t+full-w.per, more)
+			return
+		}
 		p.spend(t, more)
 	}
 }

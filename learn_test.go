@@ -215,3 +215,29 @@ func TestLearnOpenAI(t *testing.T) {
 		}
 	})
 }
+
+// A limit of a quarter of an hour, learned when it is used up, is back when the
+// server says.
+func TestLearnFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		tr := &tollgate.Transport{Quotas: tollgate.Quotas{"*": {tollgate.RPM(1000)}}, Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}
+			resp.Header.Set("RateLimit-Policy", `"default";q=100;w=900`)
+			resp.Header.Set("RateLimit", `"default";r=50;t=870`)
+			if time.Since(began) < 30*time.Second {
+				resp.StatusCode = http.StatusTooManyRequests
+				resp.Header.Set("RateLimit", `"default";r=0;t=30`)
+			}
+			return resp, nil
+		})}
+		resp, err := (&http.Client{Transport: &tollgate.Retry{Base: tr}}).Get("http://api.example.com/")
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp, err)
+		}
+		resp.Body.Close()
+		if got := time.Since(began); got < 30*time.Second || got > 31*time.Second {
+			t.Errorf("answered after %v, want 30s", got)
+		}
+	})
+}

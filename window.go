@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"slices"
 	"sort"
 	"time"
 )
@@ -153,4 +154,17 @@ func (w *window) settle(now, at time.Duration, n int64) {
 	n = max(n, -list[i].n)
 	list[i].n += n
 	w.live += n
+}
+
+// insert counts n tokens as spent at the time given, between those of before and
+// after.
+func (w *window) insert(at time.Duration, n int64) {
+	list := w.spent[w.first:]
+	i := sort.Search(len(list), func(i int) bool { return list[i].at >= at })
+	w.live += n
+	if i < len(list) && list[i].at-at <= w.grain {
+		list[i].n += n
+		return
+	}
+	w.spent = slices.Insert(w.spent, w.first+i, spent{at, n})
 }
