@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/tollgate"
+	"example.com/tollgate/provider"
 	"example.com/tollgate/redislimit"
 	"example.com/tollgate/redislimit/internal/redistest"
 )
@@ -237,5 +238,44 @@ func TestContext(t *testing.T) {
 	time.AfterFunc(50*time.Millisecond, cancel)
 	if _, err := l.Acquire(ctx, tollgate.Ask{Place: 1, Cost: [3]int64{1}}); err != context.Canceled {
 		t.Errorf("error %v, want the context's", err)
+	}
+}
+
+// A drain that one process hears of holds up the others from their next decision
+// on, and those who wait already.
+func TestDrain(t *testing.T) {
+	s := redistest.Start(t)
+	limiter := func() tollgate.Limiter {
+		c := s.Client()
+		t.Cleanup(func() { c.Close() })
+		return redislimit.New(c, redislimit.Options{Timeout: time.Second})("k", tollgate.Quota{{N: 10, Per: time.Second, Refill: tollgate.Window}})
+	}
+	acquire := func(l tollgate.Limiter, place uint64) tollgate.Grant {
+		g, err := l.Acquire(t.Context(), tollgate.Ask{Place: place, Cost: [3]int64{1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.Sent()
+		return g
+	}
+	one, other := limiter(), limiter()
+	g := acquire(one, 1)
+	for i := range 9 {
+		acquire(other, uint64(i+1)).Answered(200, time.Time{}, nil)
+	}
+	waited := make(chan time.Time)
+	go func() {
+		acquire(other, 10)
+		waited <- time.Now()
+	}()
+	g.Answered(429, time.Time{}, nil)
+	g.Refused(429, provider.Refusal{Wait: 3 * time.Second, Hinted: true})
+	began := time.Now()
+	time.Sleep(100 * time.Millisecond)
+	if st := other.Status(); st.Waiting != 1 {
+		t.Errorf("%+v, want one that waits", st)
+	}
+	if got := (<-waited).Sub(began); got < 2900*time.Millisecond {
+		t.Errorf("the other process went on after %v, want 3s", got)
 	}
 }

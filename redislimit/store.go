@@ -15,10 +15,14 @@ import (
 	"example.com/tollgate/provider"
 )
 
-//go:embed exchange.lua
-var source string
+var (
+	//go:embed rules.lua
+	rules string
+	//go:embed exchange.lua
+	decision string
 
-var exchange = redis.NewScript(source)
+	exchange = redis.NewScript(rules + decision)
+)
 
 // grace is how long after it was due a process may come for its tokens before
 // others have them.

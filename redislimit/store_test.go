@@ -231,6 +231,20 @@ func TestStoreNews(t *testing.T) {
 	}
 }
 
+// Two processes that keep a limit by different rules have one limit all the same.
+func TestStoreRules(t *testing.T) {
+	list, f, _ := stores(t, 2)
+	limits := []tollgate.Limit{{N: 10, Per: time.Minute, Refill: tollgate.Window}, {N: 10, Per: time.Minute, Refill: tollgate.Steady}}
+	granted := 0
+	for i := range 20 {
+		granted += trade(t, list[i%2], tollgate.Batch{Limits: limits[i%2 : i%2+1], Asks: ask(2, one)}).Granted
+		f.pass(100 * time.Millisecond)
+	}
+	if granted != 10 {
+		t.Errorf("%d granted, want 10", granted)
+	}
+}
+
 // Waiting processes take turns, the one that had the least first, and one that
 // has died does not hold up the others.
 func TestStoreTurns(t *testing.T) {
