@@ -28,8 +28,8 @@ const (
 const (
 	exchangeTimeout = 100 * time.Millisecond
 	retryStore      = 500 * time.Millisecond // between attempts at a store that does not answer
-	patient         = 100 * time.Millisecond // between looks at a long line
-	tarry           = 250 * time.Millisecond // that reports may wait for others
+	review          = 100 * time.Millisecond // between looks at a long line
+	gather          = 250 * time.Millisecond // that reports may wait for others
 	maxAsks         = 256                    // that one exchange may take tokens for
 	maxReports      = 2048                   // that are kept, and told at once
 )
@@ -101,15 +101,14 @@ func (s *share) report(g *gate, t time.Duration, r Report, soon bool) {
 		s.reports = s.reports[:copy(s.reports, s.reports[maxReports/4:])]
 	}
 	s.reports = append(s.reports, r)
-	in := tarry
+	in := gather
 	if soon {
 		in = 0
 	}
 	s.wake(g, t, t+in)
 }
 
-// each reports the same of all that a grant has taken. It is never less than it
-// was.
+// each reports the same of all the tokens that a grant has taken.
 func (s *share) each(g *gate, t time.Duration, w *grant, e Event, at time.Duration) {
 	if s == nil {
 		return
@@ -260,10 +259,10 @@ func (s *share) take(g *gate, t time.Duration, asked []*grant, costs []cost, r R
 		}
 	}
 	if len(s.reports) > 0 {
-		s.wake(g, t, t+tarry)
+		s.wake(g, t, t+gather)
 	}
 	// To walk a long line takes its time.
-	if granted < len(asked) && (g.hurried > 0 || g.daily) && (g.line.n < 1000 || t > s.judged+patient) {
+	if granted < len(asked) && (g.hurried > 0 || g.daily) && (g.line.n < 1000 || t > s.judged+review) {
 		s.judged = t
 		g.delayed(t)
 	}
