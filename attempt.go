@@ -2,119 +2,152 @@ package tollgate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
-	"strings"
 	"time"
 
-	"example.com/tollgate/provider"
+	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/limiter"
 )
 
 // send passes on a request that has its tokens.
-func (t *Transport) send(p *plan) (*http.Response, error) {
-	grant, n := p.grant, p.note
-	req, stop := t.outgoing(p)
-	grant.Sent()
-	resp, err := t.base().RoundTrip(req)
+func (t *Transport) send(a *attempt) (*http.Response, error) {
+	req, stop := t.outgoing(a)
+	done := false
+	defer func() {
+		if !done { // Base, or a function of Trace, panics or ends the goroutine
+			stop.end()
+			a.Failed(true)
+		}
+	}()
+	t.Trace.sending(a.req, SendInfo{Key: a.call.Key, Waited: a.note.last})
+	resp, err := t.base(a.req).RoundTrip(req)
+	n := a.note
 	if err != nil {
 		if resp != nil && resp.Body != nil {
 			resp.Body.Close() // a base that breaks the rules
 		}
 		err = stop.cause(err)
 		stop.end()
-		n.reached = p.reached()
-		grant.Failed(n.reached)
+		n.reached = a.reached()
+		a.Failed(n.reached)
+		done = true
 		return nil, err
 	}
 	if resp == nil {
 		stop.end()
 		n.final = true
-		grant.Failed(true)
+		a.Failed(true)
+		done = true
 		return nil, errNothing
 	}
 	n.reached = true
-	t.learned(p, grant.Answered(resp.StatusCode, date(resp), p.api.Levels(resp)))
-	resp.Request = p.req
+	refuses := a.api.Refuses(resp)
+	t.learned(a, a.Answered(answerOf(a.api, resp, refuses)))
+	resp.Request = a.req
 	if resp.Body == nil {
 		resp.Body = http.NoBody
 	}
-	if refusing(resp.StatusCode) {
-		t.refused(p, resp)
+	if refuses {
+		t.refused(a, resp)
 	}
 	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		// After a switch the body is a connection, and not ours to watch.
 		stop.release()
-		grant.Done()
+		a.Closed()
+		done = true
 		return resp, nil
 	}
-	b := &body{ReadCloser: resp.Body, transport: t, plan: p, stop: stop}
-	if len(p.call.Usage) > 0 && !p.call.Exact && !p.call.Aside && resp.Header.Get("Content-Encoding") == "" && p.entry.tokens.Load() {
-		b.meter = provider.NewMeter(p.call.Usage)
-	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
-		b.last = new(last)
-	}
+	b := &body{ReadCloser: resp.Body, transport: t, attempt: a, resp: resp, stop: stop, scanner: scans(a, resp)}
+	b.watch(a.req.Context())
 	resp.Body = b
+	done = true
 	return resp, nil
 }
 
 // refused reads why a request was refused, and acts on it.
-func (t *Transport) refused(p *plan, resp *http.Response) {
-	r := readRefusal(p.api, resp)
-	p.note.heeded = resp.StatusCode == http.StatusTooManyRequests
-	p.note.final = r.Never || r.Daily()
-	t.learned(p, p.grant.Refused(resp.StatusCode, r))
+func (t *Transport) refused(a *attempt, resp *http.Response) {
+	r := readRefusal(a.api, resp)
+	n := a.note
+	n.heeded, n.final = !r.Overload && !r.None, r.Never || r.Daily()
+	if r.None {
+		t.learned(a, a.Answered(engine.Answer{}))
+		return
+	}
+	changes, accepted, spent := a.Refused(refusalOf(r))
+	n.final = n.final || a.Hopeless
+	if n.heeded {
+		if n.refusals == 0 || accepted != n.accepted {
+			n.refusals, n.accepted = 0, accepted
+		}
+		n.refusals++
+		n.alone, n.giveUp = spent, a.GaveUp
+	}
+	t.learned(a, changes)
 	for _, v := range r.Limits {
-		t.family(provider.Host(p.req), p.call, p.entry, v.Model)
+		if v.Model != "" {
+			t.limiters.Join(a.key, limiter.Key{Host: a.key.Host, Name: v.Model}, a.limiter)
+		}
 	}
-	t.Trace.refused(p.req, RefusalInfo{Key: p.call.Key, Status: resp.StatusCode, Refusal: r})
+	t.Trace.refused(a.req, RefusalInfo{Key: a.call.Key, Status: resp.StatusCode, Refusal: r})
 }
 
-// learned tells of limits that are another than was thought.
-func (t *Transport) learned(p *plan, list []Change) {
+// failedWithin heeds an error in the body of a response whose status was 200. That
+// response cannot be had again; what it says holds for all others.
+func (t *Transport) failedWithin(a *attempt, resp *http.Response, kind string, data []byte) {
+	r, ok := a.api.Event(resp, kind, data)
+	if !ok || r.None {
+		return
+	}
+	changes, _, _ := a.Refused(refusalOf(r))
+	t.learned(a, changes)
+	t.Trace.refused(a.req, RefusalInfo{Key: a.call.Key, Status: resp.StatusCode, Refusal: r})
+}
+
+// learned tells of limits that turned out to be other ones.
+func (t *Transport) learned(a *attempt, list []engine.Change) {
 	for _, c := range list {
-		p.entry.count(c.To.Unit)
-		t.Trace.learned(p.req, LearnInfo{Key: p.call.Key, Change: c})
+		t.Trace.learned(a.req, LearnInfo{Key: a.call.Key, Change: Change{limitOf(c.From), limitOf(c.To)}})
 	}
 }
 
-// date returns what the server's clock stood at: not what it did when a cache
-// got the response (RFC 9111, section 5.1).
-func date(resp *http.Response) time.Time {
-	v := resp.Header.Get("Date")
-	if v == "" || len(v) > len(time.RFC850)+10 || resp.Header.Get("Age") != "" {
-		return time.Time{}
+// date returns what the server's clock stood at, since 1970, 0 if it does not say:
+// not what it did when a cache got the response (RFC 9111, section 5.1).
+func date(resp *http.Response) time.Duration {
+	v := resp.Header["Date"]
+	if len(v) == 0 || len(v[0]) > len(time.RFC850)+10 || len(resp.Header["Age"]) > 0 {
+		return 0
 	}
-	d, err := http.ParseTime(v)
+	d, err := http.ParseTime(v[0])
 	if err != nil {
-		return time.Time{}
+		return 0
 	}
-	return d
+	return time.Duration(d.UnixNano())
 }
 
-// trace returns a context in which the base reports how far the request is on
+// tracing returns a context in which the base reports how far the request is on
 // its way to the server.
-func (p *plan) trace(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) {
-			p.traced.Store(true)
-			p.grant.Unsent()
-		},
-		WroteHeaders: func() { p.wrote.Store(true) },
-		WroteRequest: func(httptrace.WroteRequestInfo) { p.grant.Sent() },
-	})
+func (a *attempt) tracing(ctx context.Context) context.Context {
+	a.trace.GetConn = func(string) {
+		a.traced.Store(true)
+		a.Unsent()
+	}
+	a.trace.WroteHeaders = func() { a.wrote.Store(true) }
+	a.trace.WroteRequest = func(httptrace.WroteRequestInfo) { a.Sent() }
+	return httptrace.WithClientTrace(ctx, &a.trace)
 }
 
 // reached reports whether the request may have reached the server.
-func (p *plan) reached() bool { return !p.traced.Load() || p.wrote.Load() }
+func (a *attempt) reached() bool { return !a.traced.Load() || a.wrote.Load() }
 
 // outgoing returns the request as it is passed on, and what stops it when the
 // Timeout is over.
-func (t *Transport) outgoing(p *plan) (*http.Request, *stop) {
-	ctx := p.req.Context()
+func (t *Transport) outgoing(a *attempt) (*http.Request, *stop) {
+	ctx := a.req.Context()
 	left := time.Duration(math.MaxInt64)
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)
@@ -127,17 +160,38 @@ func (t *Transport) outgoing(p *plan) (*http.Request, *stop) {
 		s.ctx = ctx
 		left = min(left, t.Timeout)
 	}
-	req := p.req.WithContext(p.trace(ctx))
-	if p.body != nil {
-		req.Body = p.body
+	if t.Base == nil && http.DefaultTransport != defaultTransport {
+		ctx = context.WithValue(ctx, baseKey{}, true)
 	}
-	if h := req.Header.Get(serverTimeout); h != "" {
-		if was, err := strconv.ParseFloat(h, 64); err == nil && left.Seconds() < was {
+	req := a.req.WithContext(a.tracing(ctx))
+	if a.body != nil {
+		req.Body = a.body
+	}
+	if h := req.Header[serverTimeout]; len(h) > 0 {
+		if was, err := strconv.ParseFloat(h[0], 64); err == nil && left.Seconds() < was {
 			req.Header = req.Header.Clone()
 			req.Header.Set(serverTimeout, strconv.FormatFloat(math.Max(1, math.Ceil(left.Seconds())), 'f', -1, 64))
 		}
 	}
 	return req, s
+}
+
+// defaultTransport is http.DefaultTransport as the net/http package has it.
+var defaultTransport = http.DefaultTransport
+
+// baseKey is for a context in which http.DefaultTransport was asked already.
+type baseKey struct{}
+
+// base returns what sends a request. Where http.DefaultTransport has been replaced
+// by something that leads back here, it is the original one.
+func (t *Transport) base(req *http.Request) http.RoundTripper {
+	switch {
+	case t.Base != nil:
+		return t.Base
+	case http.DefaultTransport == defaultTransport || http.DefaultTransport == http.RoundTripper(t), req != nil && req.Context().Value(baseKey{}) != nil:
+		return defaultTransport
+	}
+	return http.DefaultTransport
 }
 
 // serverTimeout is the header that tells a Google API how many seconds it has.
@@ -186,3 +240,42 @@ func (e *timeoutError) Temporary() bool { return true }
 
 // Is lets errors.Is find context.DeadlineExceeded, as in http.Client's timeout.
 func (e *timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// wait has a request wait in the queue, and returns why it may not be sent.
+func (t *Transport) wait(a *attempt) error {
+	n := a.note
+	a.MaxWait, a.MaxQueue = t.MaxWait, t.MaxQueue
+	if n.place == 0 {
+		n.place = t.places.Add(1)
+	} else {
+		a.MaxQueue = 0 // its place is its own
+		if t.MaxWait > 0 {
+			if a.MaxWait -= n.waited; a.MaxWait <= 0 {
+				a.MaxWait = -1
+			}
+		}
+	}
+	a.Place, a.Zone, a.Rule = n.place, a.call.Zone, rule(&a.call)
+	if t.Trace != nil && t.Trace.Waiting != nil {
+		a.Waiting = func(ahead int, estimate time.Duration) {
+			t.Trace.Waiting(a.req, WaitInfo{Key: a.call.Key, Ahead: ahead, Estimate: estimate})
+		}
+	}
+	if t.Limiter != nil {
+		a.Store = func(err error) { t.Trace.storeError(a.call.Key, err) }
+	}
+	began := limiter.Mono()
+	err := a.limiter.Acquire(a.req.Context(), &a.Request)
+	for err == limiter.ErrForgotten {
+		t.limiters.Drop(a.key, a.limiter)
+		if a.limiter, err = t.limiter(a); err == nil {
+			err = a.limiter.Acquire(a.req.Context(), &a.Request)
+		}
+	}
+	n.last = limiter.Mono() - began
+	n.waited += n.last
+	if errors.Is(err, limiter.ErrRejected) {
+		return limitError(a.call.Key, a.Rejection)
+	}
+	return err
+}

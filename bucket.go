@@ -3,9 +3,12 @@ package tollgate
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"time"
+
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/queue"
+	"example.com/tollgate/internal/refill"
 )
 
 // A Bucket is a token bucket: it holds N tokens, callers take them, and spent
@@ -19,9 +22,19 @@ import (
 // A Bucket is safe for simultaneous use by multiple goroutines and serves them
 // first come, first served. Use [NewBucket] to create one.
 type Bucket struct {
-	mu   sync.Mutex
-	pool pool
-	line line
+	mu     sync.Mutex
+	bucket *refill.Bucket
+	queue  queue.Queue[*taker]
+	place  uint64 // the last one in the queue that was given away
+	timer  *time.Timer
+	at     time.Duration // when it fires; refill.Never: it does not
+}
+
+// A taker waits in the queue of a bucket for n tokens.
+type taker struct {
+	queue.Waiter[*taker]
+	n     int64
+	ready chan struct{} // closed when they are taken
 }
 
 // NewBucket returns a full bucket. It panics if the limit is not valid.
@@ -29,28 +42,27 @@ func NewBucket(l Limit) *Bucket {
 	if err := l.check(); err != nil {
 		panic(err)
 	}
-	c := newClock()
-	c.known = true
-	b := &Bucket{pool: newPool(l, true, c)}
-	b.line.tick = b.tick
-	return b
+	now := limiter.Now()
+	c := refill.NewClock(now.Wall - now.Mono)
+	c.Known = true
+	return &Bucket{bucket: refill.NewBucket(l.kept(), true, c), at: refill.Never}
 }
 
 // TryTake takes n tokens and reports whether it could: whether they were there
 // and nobody was waiting for them. It never waits.
 func (b *Bucket) TryTake(n int64) bool {
-	t := now()
+	t := limiter.Mono()
 	b.mu.Lock()
-	ok := n >= 0 && b.line.head == nil && b.pool.free(t) >= n
+	ok := n >= 0 && b.queue.Len() == 0 && b.bucket.Free(t) >= n
 	if ok && n > 0 {
-		b.pool.take(t, n)
-		b.pool.spend(t, n)
+		b.bucket.Take(t, n)
+		b.bucket.Spend(t, n)
 	}
 	b.mu.Unlock()
 	return ok
 }
 
-// Take takes n tokens, waiting for them in line if need be.
+// Take takes n tokens, waiting for them in the queue if need be.
 //
 // It returns the context's error if that is done first. If the turn would come
 // only after the context's deadline, or n is larger than the bucket, it returns
@@ -79,38 +91,43 @@ func (b *Bucket) wait(ctx context.Context, n int64) error {
 	}
 }
 
-// join puts a waiter for n tokens into the line; without one, it has either
-// taken them at once or returns why it never could.
-func (b *Bucket) join(ctx context.Context, n int64) (*waiter, error) {
+// join puts one who takes n tokens into the queue; nil: it has either taken them
+// at once, or the error says why it never could.
+func (b *Bucket) join(ctx context.Context, n int64) (*taker, error) {
 	if n < 0 {
 		return nil, errors.New("tollgate: negative number of tokens")
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := now()
-	if n > b.pool.limit.most() {
-		return nil, &LimitError{Limit: b.pool.limit, Reason: TooLarge, RetryAfter: never}
+	t := limiter.Mono()
+	limit := b.bucket.Limit()
+	if n > limit.Most() {
+		return nil, &LimitError{Limit: limitOf(limit), Reason: TooLarge, RetryAfter: refill.Never}
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		turn := b.pool.turn(t, b.line.sum[Requests]+n)
+		sum := b.queue.Sum()
+		turn := b.bucket.Turn(t, refill.Sum(sum[0], n))
 		if turn-t > time.Until(deadline) {
-			return nil, &LimitError{Limit: b.pool.limit, Reason: PastDeadline, RetryAfter: turn - t}
+			return nil, &LimitError{Limit: limitOf(limit), Reason: PastDeadline, RetryAfter: turn - t}
 		}
 	}
-	w := &waiter{cost: cost{Requests: n}, ready: make(chan struct{})}
-	b.line.insert(w)
+	b.place++
+	w := &taker{n: n, ready: make(chan struct{})}
+	w.Waiter = queue.Waiter[*taker]{Item: w, Place: b.place, Until: refill.Never, Weight: queue.Weight{n}}
+	b.queue.Push(&w.Waiter)
 	b.serve(t)
 	return w, nil
 }
 
-// leave takes a waiter whose context is done out of the line.
-func (b *Bucket) leave(ctx context.Context, w *waiter) error {
+// leave takes one whose context is done out of the queue.
+func (b *Bucket) leave(ctx context.Context, w *taker) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.line.remove(w) { // served in the same moment: pass it on
-		b.pool.settle(now(), never, -w.cost[Requests])
+	t := limiter.Mono()
+	if !b.queue.Remove(&w.Waiter) { // served in the same moment: pass it on
+		b.bucket.Settle(t, refill.Never, -w.n)
 	}
-	b.serve(now())
+	b.serve(t)
 	return ctx.Err()
 }
 
@@ -122,8 +139,8 @@ func (b *Bucket) Put(n int64) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := now()
-	b.pool.settle(t, never, -n)
+	t := limiter.Mono()
+	b.bucket.Settle(t, refill.Never, -n)
 	b.serve(t)
 }
 
@@ -133,8 +150,8 @@ func (b *Bucket) Put(n int64) {
 func (b *Bucket) Drain(until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := now()
-	b.pool.drain(after(t, time.Until(until)), false)
+	t := limiter.Mono()
+	b.bucket.Drain(refill.After(t, time.Until(until)), false, b.bucket.Limit().N)
 	b.serve(t)
 }
 
@@ -142,40 +159,40 @@ func (b *Bucket) Drain(until time.Time) {
 func (b *Bucket) Level() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.pool.free(now())
+	return b.bucket.Free(limiter.Mono())
 }
 
-// serve lets those at the head of the line go for whom there are tokens.
+// serve lets those at the head of the queue go for whom there are tokens.
 func (b *Bucket) serve(t time.Duration) {
-	for w := b.line.head; w != nil; w = b.line.head {
-		n := w.cost[Requests]
-		if at := b.pool.ready(t, n); at > t {
-			b.line.wake(t, at)
-			return
+	at := refill.Never
+	for w := b.queue.Head(); w != nil; w = b.queue.Head() {
+		n := w.Item.n
+		if at = b.bucket.Ready(t, n); at > t {
+			break
 		}
-		b.pool.take(t, n)
-		b.pool.spend(t, n)
-		b.line.remove(w)
-		close(w.ready)
+		at = refill.Never
+		b.bucket.Take(t, n)
+		b.bucket.Spend(t, n)
+		b.queue.Remove(w)
+		close(w.Item.ready)
 	}
-	b.line.rest()
+	switch {
+	case at == b.at:
+		return
+	case at == refill.Never:
+		b.timer.Stop()
+	case b.timer == nil:
+		b.timer = time.AfterFunc(at-t, b.ring)
+	default:
+		b.timer.Reset(at - t)
+	}
+	b.at = at
 }
 
-// tick runs when the timer of the line has fired.
-func (b *Bucket) tick() {
+// ring is called when the timer has fired.
+func (b *Bucket) ring() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.line.rang()
-	b.serve(now())
+	b.at = refill.Never
+	b.serve(limiter.Mono())
 }
-
-// epoch is what points in time are measured from, by the monotonic clock: a
-// time.Duration since then takes a third of a time.Time's room and half its
-// price. It is the Unix epoch, as far as the clock was right at the start.
-var epoch = time.Now().Add(-time.Duration(time.Now().UnixNano()))
-
-// never is a point in time that does not come.
-const never = time.Duration(math.MaxInt64)
-
-// now returns the current time as it is reckoned inside the package.
-func now() time.Duration { return time.Since(epoch) }

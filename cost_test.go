@@ -275,8 +275,12 @@ func TestTransportAuto(t *testing.T) {
 // The table that comes along is made of limits that can be kept.
 func TestGeminiFree(t *testing.T) {
 	for key, quota := range tollgate.GeminiFree {
-		st := tollgate.NewGate(key, quota).Status()
-		if len(st.Limits) != 3 || st.Limits[0].Per != time.Minute || st.Limits[1].Unit != tollgate.Tokens || st.Limits[2].Per != 24*time.Hour {
+		tr := &tollgate.Transport{Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+		}), Quotas: tollgate.Quotas{key: quota}}
+		get(t, tr, "https://generativelanguage.googleapis.com/v1beta/models/"+key+":generateContent")
+		st := tr.Status()[0]
+		if st.Key != key || len(st.Limits) != 3 || st.Limits[0].Per != time.Minute || st.Limits[1].Unit != tollgate.Tokens || st.Limits[2].Per != 24*time.Hour {
 			t.Errorf("%s: %+v, want requests and tokens a minute and requests a day", key, st.Limits)
 		}
 	}

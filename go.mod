@@ -3,9 +3,11 @@ module example.com/tollgate
 go 1.25.0
 
 require (
+	github.com/andybalholm/brotli v1.2.8
 	github.com/gofrs/flock v0.13.0
 	github.com/hashicorp/go-retryablehttp v0.7.8
 	github.com/jarcoal/httpmock v1.4.2
+	github.com/klauspost/compress v1.20.4
 	github.com/schollz/progressbar/v3 v3.19.1
 	golang.org/x/term v0.44.0
 	google.golang.org/genai v1.77.0

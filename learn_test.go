@@ -145,7 +145,7 @@ func TestLearnStreamError(t *testing.T) {
 	}{
 		"a limit":              {"data: {\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 2s.\",\"details\":[{\"violations\":[{\"quotaId\":\"RequestsPerMinute\",\"quotaValue\":\"7\"}]}]}}\n\n", 2 * time.Second},
 		"an error":             {"data: {\"a\":1}\r\n\r\ndata: {\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 12.5s.\"}}\r\n\r\n", 12500 * time.Millisecond},
-		"no error":             {"data: {\"error\":{\"status\":\"RESOURCE_EXHAUSTED\"}}\n\ndata: {\"a\":1}\n\n", 0},
+		"followed by others":   {"data: {\"error\":{\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 4s.\"}}\n\ndata: {\"a\":1}\n\ndata: [DONE]\n\n", 4 * time.Second},
 		"another error":        {"data: {\"error\":{\"status\":\"INTERNAL\"}}\n\n", 0},
 		"an error that is not": {"data: {\"text\":\"\\\"error\\\" rate_limit\"}\n\n", 0},
 		"after a long stream":  {"data: {\"a\":\"" + strings.Repeat("x", 10_000) + "\"}\n\ndata: {\"error\":{\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 3s.\"}}\n\n", 3 * time.Second},

@@ -2,10 +2,10 @@ package tollgate
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
+	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
 
@@ -17,21 +17,15 @@ import (
 // limited until the server refuses it.
 type Quotas map[string]Quota
 
-// of returns the quota of key. Calls aside from a model's own quota (listings,
-// uploads) only have the one that names them.
-func (q Quotas) of(key string, aside bool) Quota {
-	if quota, ok := q[key]; ok || aside {
-		return quota
-	}
-	return q["*"]
-}
-
-// A Quota is a set of limits that hold together: a request goes when every one
+// A Quota is a set of limits that apply at once: a request is sent when every one
 // has room for it, and then draws on all of them.
 type Quota []Limit
 
 // A Unit is what a limit counts.
 type Unit = provider.Unit
+
+// A Cost is what a request draws on limits, by [Unit].
+type Cost = provider.Cost
 
 // The units that limits are stated in.
 const (
@@ -75,7 +69,7 @@ func RPM(n int64) Limit { return Limit{Unit: Requests, N: n, Per: time.Minute} }
 
 // RPD is a limit of n requests a day. It is back at midnight where the API's
 // days begin, if that is known.
-func RPD(n int64) Limit { return Limit{Unit: Requests, N: n, Per: day} }
+func RPD(n int64) Limit { return Limit{Unit: Requests, N: n, Per: refill.Day} }
 
 // TPM is a limit of n tokens a minute, as the API counts them: mostly those of
 // the prompt. What a request costs is estimated before it is sent, and set
@@ -83,7 +77,7 @@ func RPD(n int64) Limit { return Limit{Unit: Requests, N: n, Per: day} }
 func TPM(n int64) Limit { return Limit{Unit: Tokens, N: n, Per: time.Minute} }
 
 // TPD is a limit of n tokens a day.
-func TPD(n int64) Limit { return Limit{Unit: Tokens, N: n, Per: day} }
+func TPD(n int64) Limit { return Limit{Unit: Tokens, N: n, Per: refill.Day} }
 
 // OTPM is a limit of n tokens of answers a minute. A request counts for what
 // the answers before it took on average, until its own says more.
@@ -105,7 +99,7 @@ func (l Limit) String() string {
 		per = " per minute"
 	case time.Hour:
 		per = " per hour"
-	case 24 * time.Hour:
+	case refill.Day:
 		per = " per day"
 	default:
 		per = " per " + l.Per.String()
@@ -120,7 +114,7 @@ func (l Limit) String() string {
 // check reports what is wrong with a limit.
 func (l Limit) check() error {
 	switch {
-	case int(l.Unit) >= len(cost{}):
+	case int(l.Unit) >= refill.Units:
 		return fmt.Errorf("tollgate: limit of %d %v: unknown Unit", l.N, l.Unit)
 	case l.N < 0:
 		return fmt.Errorf("tollgate: limit of %d %s: N is negative", l.N, l.Unit)
@@ -134,35 +128,14 @@ func (l Limit) check() error {
 	return nil
 }
 
-// burst is how many may be sent back to back.
-func (l Limit) burst() int64 {
-	if l.Burst > 0 {
-		return l.Burst
-	}
-	return l.N
+// kept returns the limit as package refill has it.
+func (l Limit) kept() refill.Limit {
+	return refill.Limit{Unit: int(l.Unit), N: l.N, Per: l.Per, Rule: refill.Rule(l.Refill), Burst: l.Burst}
 }
 
-// most is the largest number that a bucket gives at once.
-func (l Limit) most() int64 {
-	if l.Refill == Steady {
-		return l.burst()
-	}
-	return l.N
-}
-
-// stretched returns the limit with a Per that is over by any clock.
-func (l Limit) stretched() Limit {
-	l.Per += time.Duration(float64(l.Per) * drift)
-	return l
-}
-
-// gap is the time in which one token comes back, rounded up to whole
-// nanoseconds: the error is on the safe side.
-func (l Limit) gap() time.Duration {
-	if l.N <= 0 {
-		return never
-	}
-	return time.Duration(math.Ceil(float64(l.Per) / float64(l.N)))
+// limitOf returns a limit of package refill as users know it.
+func limitOf(l refill.Limit) Limit {
+	return Limit{Unit: Unit(l.Unit), N: l.N, Per: l.Per, Refill: Refill(l.Rule), Burst: l.Burst}
 }
 
 // GeminiFree holds the limits of the Gemini API's free tier as they stood in

@@ -3,13 +3,16 @@ package tollgate
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
 
+	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/provider"
 )
 
@@ -54,7 +57,10 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errNoURL
 	}
-	t := &try{base: r.base(), req: req}
+	t := &try{base: r.base(), req: req, max: max(r.Max, 0)}
+	if r.Max == 0 {
+		t.max = defaultMax
+	}
 	ctx := context.WithValue(req.Context(), tryKey{}, t)
 	_, err := r.engine(t).Do(&retryablehttp.Request{Request: token.WithContext(ctx)})
 	if err != nil && err == ctx.Err() {
@@ -78,70 +84,154 @@ func (r *Retry) base() http.RoundTripper {
 // the things that its http.Client does to requests and responses (redirects,
 // credentials in URLs, RequestURI), nor those that it does to bodies.
 func (r *Retry) engine(t *try) *retryablehttp.Client {
-	c := &retryablehttp.Client{
+	return &retryablehttp.Client{
 		HTTPClient:   &http.Client{Transport: t}, // without CloseIdleConnections, which the engine calls when it gives up
-		RetryMax:     max(r.Max, 0),
+		RetryMax:     math.MaxInt,                // tries are counted by again
 		CheckRetry:   t.again,
 		Backoff:      t.backoff,
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
-	if r.Max == 0 {
-		c.RetryMax = defaultMax
-	}
-	return c
 }
 
 var token = &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: "token"}, Header: http.Header{}}
 
 // A try is one request and what has become of it so far.
 type try struct {
-	note note
-	base http.RoundTripper
-	req  *http.Request
-	n    int // attempts
-	resp *http.Response
-	err  error
-	wait time.Duration // that the server asked for, where no Transport heeds it
+	base   http.RoundTripper
+	req    *http.Request
+	max    int
+	n      int  // attempts
+	failed int  // of those, how many were not refused by a key that others use up as well
+	final  bool // there is no use in another
+	resp   *http.Response
+	err    error
+	last   *note         // of the attempt; nil: no Transport has seen it
+	wait   time.Duration // that the server asked for, where no Transport heeds it
+
+	mu    sync.Mutex
+	notes []*note
+	ended int // how many attempts of any note have ended
 }
 
-// A note goes with a request through its attempts. The Transport that it passes
-// fills it in.
+// A note is what one attempt leaves for the next. It belongs to one request, one
+// Transport and one key: a request that is made on the way of another, such as
+// one for credentials, has a note of its own.
 type note struct {
-	place   uint64        // in line; 0: none yet
-	call    provider.Call // as its body says, once that was read
-	read    bool
-	waited  time.Duration // in line, at all attempts
-	seen    bool          // a Transport has seen this attempt
-	reached bool          // it may have reached the server
-	heeded  bool          // its refusal has closed the gate
-	final   bool          // its result is not to be improved
+	transport *Transport
+	key       limiter.Key
+	method    string
+	url       url.URL
+
+	try    *try // nil: there is no next attempt
+	inUse  bool // by an attempt that has not ended
+	ended  int  // which one of the try's ends was its last
+	place  uint64
+	waited time.Duration // in the queue, at all attempts
+	last   time.Duration // at the last one
+	call   provider.Call
+
+	refusals int    // in a row, with nothing of the key accepted in between
+	accepted uint64 // by the key so far, at the last refusal
+
+	// Of the last attempt.
+	resp    *http.Response
+	reached bool // it may have reached the server
+	heeded  bool // its refusal has closed the key
+	final   bool // its result is not to be improved
+	alone   bool // another request of the key has used up its tries to no avail
+	giveUp  func()
 }
+
+// maxNotes is how many notes go with a request: for those beyond there is no
+// next attempt.
+const maxNotes = 16
 
 type tryKey struct{}
 
-// noteOf returns the note that came with a request, if any.
-func noteOf(ctx context.Context) *note {
-	if t, ok := ctx.Value(tryKey{}).(*try); ok {
-		return &t.note
+// noteOf returns the note that belongs to a request, or own if none does.
+func noteOf(req *http.Request, t *Transport, key limiter.Key, own *note) *note {
+	x, ok := req.Context().Value(tryKey{}).(*try)
+	if !ok {
+		return own
 	}
-	return nil
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, n := range x.notes {
+		if n.transport == t && n.key == key && n.method == req.Method && n.url == *req.URL && !n.inUse {
+			n.begin()
+			return n
+		}
+	}
+	if len(x.notes) == maxNotes {
+		return own
+	}
+	n := &note{transport: t, key: key, method: req.Method, url: *req.URL, try: x}
+	n.begin()
+	x.notes = append(x.notes, n)
+	return n
+}
+
+func (n *note) begin() {
+	n.inUse = true
+	n.resp, n.reached, n.heeded, n.final, n.alone, n.giveUp = nil, false, false, false, false, nil
+}
+
+// end says that an attempt has ended.
+func (n *note) end(resp *http.Response) {
+	if n.try == nil {
+		return
+	}
+	n.try.mu.Lock()
+	defer n.try.mu.Unlock()
+	n.try.ended++
+	n.inUse, n.ended, n.resp = false, n.try.ended, resp
+}
+
+// noted returns the note that the result of an attempt is of: the last one that
+// returned this very response, else that of the request itself, else the last one.
+func (t *try) noted(resp *http.Response) (found *note) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	rank := func(n *note) int {
+		switch {
+		case resp != nil && n.resp == resp:
+			return 2
+		case n.method == t.req.Method && n.url == *t.req.URL:
+			return 1
+		}
+		return 0
+	}
+	for _, n := range t.notes {
+		if n.ended == 0 || n.inUse {
+			continue
+		}
+		if found == nil || rank(n) > rank(found) || rank(n) == rank(found) && n.ended > found.ended {
+			found = n
+		}
+	}
+	return found
 }
 
 // RoundTrip makes one attempt. The response is a token for the real one, with
 // its body, which the engine drains and closes before the next attempt.
 func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
 	req := t.req.WithContext(token.Context())
-	t.resp, t.err, t.wait = nil, nil, 0
-	t.note = note{place: t.note.place, call: t.note.call, read: t.note.read, waited: t.note.waited}
+	t.resp, t.err, t.wait, t.last, t.final = nil, nil, 0, nil, false
+	t.mu.Lock()
+	for _, n := range t.notes {
+		n.ended = 0
+	}
+	t.mu.Unlock()
 	if t.n++; t.n > 1 && req.GetBody != nil {
-		if req.Body, t.err = req.GetBody(); t.err != nil {
-			t.note.final = true
+		if req.Body, t.err = getBody(req); t.err != nil {
+			t.final = true
 			return nil, t.err
 		}
 	}
 	t.resp, t.err = t.base.RoundTrip(req)
+	t.last = t.noted(t.resp)
 	if t.err == nil && t.resp == nil {
-		t.note.final = true
+		t.final = true
 		t.err = errNothing
 	}
 	if t.err != nil {
@@ -158,42 +248,75 @@ func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
 // again decides whether to try again. It never returns an error, which would
 // be passed on beside the response.
 func (t *try) again(ctx context.Context, _ *http.Response, err error) (bool, error) {
-	if ctx.Err() != nil || t.note.final || t.req.Body != nil && t.req.Body != http.NoBody && t.req.GetBody == nil {
-		return false, nil
-	}
-	api, call := provider.For(t.req), t.note.call
-	if !t.note.read {
-		call = api.Call(t.req)
-	}
-	undone := !call.Once || t.note.seen && !t.note.reached
-	if t.err != nil {
-		curable, _ := retryablehttp.DefaultRetryPolicy(ctx, nil, err)
-		return curable && undone && !errors.Is(t.err, ErrLimited) && !isContext(t.err), nil
-	}
-	if t.resp.Header.Get("X-Should-Retry") == "false" {
-		return false, nil
-	}
-	switch code := t.resp.StatusCode; {
-	case code != http.StatusTooManyRequests && !undone:
-		return false, nil
-	case refusing(code):
-		if t.note.seen {
-			return true, nil
-		}
-		refusal := readRefusal(api, t.resp)
-		t.wait = min(refusal.Wait, maxHint)
-		return !refusal.Never && !refusal.Daily(), nil
-	default:
-		return code == http.StatusRequestTimeout || code >= 500 && code != http.StatusNotImplemented, nil
-	}
+	return t.curable(ctx, err) && t.left(), nil
 }
 
+// left reports whether there are tries left. Refusals are not the request's fault
+// while others of its key are accepted: those count only if nothing was accepted
+// since the first of them. Once a request has given up for that reason, those
+// behind it have one try each until something is.
+func (t *try) left() bool {
+	n := t.last
+	if n == nil || !n.heeded {
+		t.failed++
+		return t.failed <= t.max
+	}
+	if t.failed+n.refusals <= t.max && !n.alone {
+		return true
+	}
+	if t.max > 0 && n.giveUp != nil {
+		n.giveUp()
+	}
+	return false
+}
+
+// curable reports whether another attempt may have a better result.
+func (t *try) curable(ctx context.Context, err error) bool {
+	n := t.last
+	if ctx.Err() != nil || t.final || n != nil && n.final || t.req.Body != nil && t.req.Body != http.NoBody && t.req.GetBody == nil {
+		return false
+	}
+	api := provider.For(t.req)
+	var call provider.Call
+	if n != nil {
+		call = n.call
+	} else {
+		call = api.Call(t.req)
+	}
+	undone := !call.Once || n != nil && !n.reached
+	if t.err != nil {
+		curable, _ := retryablehttp.DefaultRetryPolicy(ctx, nil, err)
+		return curable && undone && !errors.Is(t.err, ErrLimited) && !isContext(t.err)
+	}
+	if t.resp.Header.Get("X-Should-Retry") == "false" {
+		return false
+	}
+	if n != nil && n.heeded {
+		return true
+	}
+	code := t.resp.StatusCode
+	if n == nil && api.Refuses(t.resp) {
+		refusal := readRefusal(api, t.resp)
+		if refusal.None || refusal.Never || refusal.Daily() || refusal.Overload && !undone {
+			return false
+		}
+		if refusal.Hinted {
+			t.wait = min(refusal.Wait, maxHint)
+		}
+		return true
+	}
+	return undone && (code == http.StatusRequestTimeout || code >= 500 && code != http.StatusNotImplemented)
+}
+
+// maxHint is the longest wait that is waited out where no Transport heeds it.
+const maxHint = time.Hour
+
 // backoff returns how long to wait before the next attempt, the n-th from 0.
-func (t *try) backoff(_, _ time.Duration, n int, _ *http.Response) time.Duration {
-	if t.note.heeded {
+func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
+	if t.last != nil && t.last.heeded {
 		return 0
 	}
-	most := min(minBackoff<<min(n, 10), maxBackoff)
+	most := min(minBackoff<<min(t.failed-1, 10), maxBackoff)
 	return max(t.wait, rand.N(most))
 }
 

@@ -9,6 +9,10 @@ import (
 	"example.com/tollgate/provider"
 )
 
+// A Change is a limit that turned out to be another one. Where From is zero,
+// nobody knew of it.
+type Change struct{ From, To Limit }
+
 // Trace is a set of functions that a Transport calls as things happen. Any of
 // them may be nil. They may be called concurrently, and must not change the
 // request. What waits for them to return is the request itself.

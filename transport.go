@@ -12,11 +12,15 @@ package tollgate
 import (
 	"errors"
 	"net/http"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"example.com/tollgate/internal/dayfile"
+	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
 
@@ -68,8 +72,9 @@ type Transport struct {
 	// LimitError itself. [Reject429] answers as the server would.
 	Reject func(*http.Request, *LimitError) (*http.Response, error)
 
-	// Limiter makes the limiter of each key. nil: [NewGate], in memory.
-	Limiter func(key string, q Quota) Limiter
+	// Limiter keeps the tokens of all keys: redislimit.New makes one that shares
+	// them with other processes. nil: they are kept in memory.
+	Limiter *limiter.Shared
 
 	// StateFile is the path of a file where what was spent of limits of a day
 	// is kept, so that it survives a restart; several processes of a machine
@@ -81,24 +86,10 @@ type Transport struct {
 	// Trace has functions to call on the way. nil: none.
 	Trace *Trace
 
-	places atomic.Uint64 // the last place in line that was given away
-	mu     sync.RWMutex
-	gates  map[gateKey]*entry
-}
-
-type gateKey struct{ host, key string }
-
-// An entry is the limiter of a key.
-type entry struct {
-	Limiter
-	tokens atomic.Bool // it has limits of tokens
-}
-
-// count notes that there is a limit of the given unit.
-func (e *entry) count(u Unit) {
-	if u != Requests {
-		e.tokens.Store(true)
-	}
+	places   atomic.Uint64 // the last place in the queue that was given away
+	limiters limiter.Registry
+	once     sync.Once
+	state    *dayfile.File // nil: there is none
 }
 
 // RoundTrip implements http.RoundTripper. A request that would not get its turn
@@ -110,15 +101,23 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errNoURL
 	}
-	p, err := t.plan(req)
+	a, err := t.plan(req)
+	resp, err := t.attempt(a, err)
+	a.note.end(resp)
+	return resp, err
+}
+
+// attempt makes an attempt that err has not ended already.
+func (t *Transport) attempt(a *attempt, err error) (*http.Response, error) {
+	req := a.req
 	if err == nil {
-		err = t.acquire(p)
+		err = t.wait(a)
 	}
 	if err == nil {
-		return t.send(p)
+		return t.send(a)
 	}
 	closeBody(req)
-	p.note.final = true
+	a.note.final = true
 	var limit *LimitError
 	if !errors.As(err, &limit) {
 		return nil, err
@@ -128,40 +127,6 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	return t.rejected(req, limit)
-}
-
-// acquire waits in line.
-func (t *Transport) acquire(p *plan) error {
-	n, req := p.note, p.req
-	ask := Ask{Cost: p.call.Cost, Fixed: p.fixed, Zone: p.call.Zone, Refill: p.call.Refill, MaxWait: t.MaxWait, MaxQueue: t.MaxQueue}
-	if n.place == 0 {
-		n.place = t.places.Add(1)
-	} else {
-		ask.MaxQueue = 0 // its place is its own
-		if t.MaxWait > 0 {
-			if ask.MaxWait -= n.waited; ask.MaxWait <= 0 {
-				ask.MaxWait = -1
-			}
-		}
-	}
-	ask.Place = n.place
-	if t.Trace != nil && t.Trace.Waiting != nil {
-		ask.Waiting = func(ahead int, estimate time.Duration) {
-			t.Trace.Waiting(req, WaitInfo{Key: p.call.Key, Ahead: ahead, Estimate: estimate})
-		}
-	}
-	if t.Limiter != nil {
-		ask.Store = func(err error) { t.Trace.storeError(p.call.Key, err) }
-	}
-	began := now()
-	grant, err := p.entry.Acquire(req.Context(), ask)
-	waited := now() - began
-	n.waited += waited
-	p.grant = grant
-	if err == nil {
-		t.Trace.sending(req, SendInfo{Key: p.call.Key, Waited: waited})
-	}
-	return err
 }
 
 // rejected returns what Reject makes of a request that was not sent.
@@ -183,102 +148,61 @@ func (t *Transport) rejected(req *http.Request, limit *LimitError) (*http.Respon
 	return resp, nil
 }
 
-func (t *Transport) base() http.RoundTripper {
-	if t.Base != nil {
-		return t.Base
+// quota returns the limits of a call, each with the rule that it is kept by, and
+// whether they are those of its very key.
+func (t *Transport) quota(c *provider.Call) (limits []refill.Limit, named bool, err error) {
+	q, named := t.Quotas[c.Key]
+	if model, _, ok := cutLast(c.Key, ":"); !named && c.Open && ok {
+		q, named = t.Quotas[model] // of a service tier without an entry of its own
 	}
-	return http.DefaultTransport
-}
-
-// quota returns the limits of a call, each with the rule that it is kept by.
-func (t *Transport) quota(call provider.Call) (Quota, error) {
-	q := slices.Clone(t.Quotas.of(call.Key, call.Aside))
-	for i, l := range q {
-		if err := l.check(); err != nil {
-			return nil, err
-		}
-		if l.Refill == Auto && l.Per > 0 {
-			q[i].Refill = auto(call.Refill, l.Per)
-		}
-	}
-	return q, nil
-}
-
-// minSpan is the shortest Per that Auto keeps by the server's clock.
-const minSpan = 10 * time.Second
-
-// gate returns the limiter of a call.
-func (t *Transport) gate(host string, call provider.Call) (*entry, error) {
-	k := gateKey{host, call.Key}
-	t.mu.RLock()
-	e := t.gates[k]
-	t.mu.RUnlock()
-	if e != nil {
-		return e, nil
-	}
-	q, err := t.quota(call)
-	if err != nil {
-		return nil, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if e := t.gates[k]; e != nil {
-		return e, nil
-	}
-	e = &entry{}
-	if t.Limiter != nil {
-		e.Limiter = t.Limiter(call.Key, q)
-	} else {
-		g := newGate(call.Key, q, nil)
-		if t.StateFile != "" {
-			g.ledger = ledger{openState(t.StateFile, t.Trace.stateError), host + " " + call.Key}
-		}
-		e.Limiter = g
+	if !named && !c.Aside {
+		q = t.Quotas["*"]
 	}
 	for _, l := range q {
-		e.count(l.Unit)
-	}
-	if t.gates == nil {
-		t.gates = make(map[gateKey]*entry)
-	}
-	t.gates[k] = e
-	return e, nil
-}
-
-// family has the keys of one quota share a limiter, once the server has said
-// that the quota of a key goes by another name.
-func (t *Transport) family(host string, call provider.Call, e *entry, name string) {
-	if name == "" || name == call.Key {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key, whole := gateKey{host, call.Key}, gateKey{host, name}
-	if other := t.gates[whole]; other != nil {
-		t.gates[key] = other
-	} else {
-		t.gates[whole] = e
-	}
-}
-
-// Status returns a snapshot of every key that was used, in no order. Of keys
-// that turned out to share a quota there is one.
-func (t *Transport) Status() []Status {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	list := make([]Status, 0, len(t.gates))
-	seen := make(map[*entry]bool)
-	for _, g := range t.gates {
-		if !seen[g] {
-			seen[g] = true
-			list = append(list, g.Status())
+		if err := l.check(); err != nil {
+			return nil, false, err
 		}
+		if l.Refill == Auto && l.Per > 0 {
+			l.Refill = Refill(engine.Kept(rule(c), l.Per))
+		}
+		limits = append(limits, l.kept())
 	}
-	return list
+	return limits, named, nil
+}
+
+// cutLast cuts s around the last instance of sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// limiter returns the limiter of an attempt.
+func (t *Transport) limiter(a *attempt) (*limiter.Limiter, error) {
+	if l := t.limiters.Find(a.key); l != nil {
+		return l, nil
+	}
+	return t.newLimiter(a)
+}
+
+func (t *Transport) newLimiter(a *attempt) (*limiter.Limiter, error) {
+	return t.limiters.Get(a.key, func(m *engine.Memory) (*limiter.Limiter, error) {
+		limits, named, err := t.quota(&a.call)
+		if err != nil {
+			return nil, err
+		}
+		o := limiter.Options{Limits: limits, Named: named, Memory: m, Shared: t.Limiter, Name: a.key.Host + " " + a.key.Name}
+		if t.StateFile != "" && t.Limiter == nil {
+			t.once.Do(func() { t.state = dayfile.Open(t.StateFile, t.Trace.stateError) })
+			o.File = t.state
+		}
+		return limiter.New(a.key.Name, o), nil
+	})
 }
 
 // CloseIdleConnections closes those of Base, if it has any.
-func (t *Transport) CloseIdleConnections() { closeIdle(t.base()) }
+func (t *Transport) CloseIdleConnections() { closeIdle(t.base(nil)) }
 
 func closeIdle(rt http.RoundTripper) {
 	if c, ok := rt.(interface{ CloseIdleConnections() }); ok {

@@ -15,37 +15,75 @@ type bedrock struct{ plain }
 
 func (bedrock) Name() string { return "bedrock" }
 
-// bedrockModel returns the model of a path that ends in model/ID/METHOD. An ID
-// may be an ARN, with a slash of its own.
-func bedrockModel(u *url.URL) string {
-	dir, method := cutLast(u.EscapedPath())
-	dir, id := cutLast(dir)
-	if _, dir = cutLast(dir); dir != "model" {
-		return ""
+// isBedrock reports whether a request is for Bedrock, or for a proxy before it.
+func isBedrock(r *http.Request, host string) bool {
+	if strings.HasPrefix(host, "bedrock-runtime.") && strings.HasSuffix(host, ".amazonaws.com") {
+		return true
 	}
-	switch method {
-	case "converse", "converse-stream", "invoke", "invoke-with-response-stream":
-		id, _ = url.PathUnescape(id)
-		return id
+	if r.Method != http.MethodPost || !strings.Contains(r.URL.Path, "/model/") {
+		return false
 	}
-	return ""
+	id, _ := bedrockMethod(r.URL)
+	return id != ""
 }
 
-// Its tokens a minute are those of prompts and of answers.
-var bedrockUsage = []Usage{
-	{"inputTokens", Tokens},
-	{"outputTokens", Tokens},
-	{"input_tokens", Tokens}, // as Anthropic's models have it
-	{"output_tokens", Tokens},
+// bedrockMethod returns the model and the method of a path that ends in
+// model/ID/METHOD. An ID may be an ARN, with a slash of its own.
+func bedrockMethod(u *url.URL) (id, method string) {
+	switch _, method = cutLast(u.Path); method {
+	case "converse", "converse-stream", "invoke", "invoke-with-response-stream":
+	default:
+		return "", ""
+	}
+	dir, _ := cutLast(u.EscapedPath())
+	dir, id = cutLast(dir)
+	if _, dir = cutLast(dir); dir != "model" {
+		return "", ""
+	}
+	id, _ = url.PathUnescape(id)
+	return id, method
 }
+
+// Its tokens a minute are those of prompts and of answers. Streams of a model's
+// own form end with what Bedrock has counted.
+var (
+	converseUsage = []Usage{
+		{[]string{"usage", "inputTokens"}, Tokens},
+		{[]string{"usage", "outputTokens"}, Tokens},
+	}
+	invokeUsage = []Usage{
+		{[]string{"usage", "inputTokens"}, Tokens}, // Nova
+		{[]string{"usage", "outputTokens"}, Tokens},
+		{[]string{"usage", "input_tokens"}, Tokens}, // Anthropic
+		{[]string{"usage", "output_tokens"}, Tokens},
+		{[]string{"usage", "prompt_tokens"}, Tokens}, // Mistral
+		{[]string{"usage", "completion_tokens"}, Tokens},
+		{[]string{"prompt_token_count"}, Tokens}, // Llama
+		{[]string{"generation_token_count"}, Tokens},
+		{[]string{"inputTextTokenCount"}, Tokens}, // Titan
+		{[]string{"results", "tokenCount"}, Tokens},
+	}
+	invokeStreamUsage = []Usage{
+		{[]string{"amazon-bedrock-invocationMetrics", "inputTokenCount"}, Tokens},
+		{[]string{"amazon-bedrock-invocationMetrics", "outputTokenCount"}, Tokens},
+	}
+)
 
 func (bedrock) Call(r *http.Request) Call {
 	c := HTTP.Call(r)
-	if id := bedrockModel(r.URL); id != "" {
-		c.Key, c.Usage = id, bedrockUsage
-	} else {
+	id, method := bedrockMethod(r.URL)
+	switch method {
+	case "":
 		c.Aside = true
+		return c
+	case "invoke":
+		c.Usage = invokeUsage
+	case "invoke-with-response-stream":
+		c.Usage = invokeStreamUsage
+	default:
+		c.Usage = converseUsage
 	}
+	c.Key = id
 	return c
 }
 
@@ -54,10 +92,4 @@ func (bedrock) Read(c *Call, body io.Reader, tokens bool) {
 		p := readPrompt(body)
 		c.Cost[Tokens] = p.tokens(3)
 	}
-}
-
-// isBedrock reports whether a request is for Bedrock, or for a proxy before it.
-func isBedrock(r *http.Request) bool {
-	return strings.HasPrefix(r.URL.Hostname(), "bedrock-runtime.") && strings.HasSuffix(r.URL.Hostname(), ".amazonaws.com") ||
-		r.Method == http.MethodPost && bedrockModel(r.URL) != ""
 }

@@ -1,7 +1,9 @@
 package provider_test
 
 import (
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -43,6 +45,15 @@ func hostile(body int) map[string]*http.Response {
 	add("capitals", fill("", "TOKENS PER ", "", body))
 	add("beginnings", fill("", `try again in 1try retry after 1.requested limit 1, used 1, requested please wait 1.credits are 1 tokens per (tp number of requests has exceeded your per-1 calls / past the per free-models-per-rate limit of 1 per 1 exceeded the rate limit too many requests per day, `, "", body))
 	add("calls", fill("", "1 API call", "", body))
+	add("many hints", fill(`{"error":{`, `"retry_after_ms":0,`, `"b":1}}`, body))
+	add("many names that are nearly hints", fill(`{`, `"retry_afterx":1,`, `"b":1}`, body))
+	add("many codes", fill(`{"error":{`, `"code":"aaaaaaaaaaaaaaaaaaaaaaaaaaaa",`, `"b":1}}`, body))
+	add("many messages", fill(`{"errors":[`, `{"message":"\\u0001"},`, `{}]}`, body))
+	add("strings without end", fill(`{"error":`, `"\\`, "", body))
+	add("backslashes", fill(`{"error":"`, `\`, `"}`, body))
+	add("quotes with backslashes", fill(`{"error":"`, `\\"`, `"}`, body))
+	add("limits that models share", fill("", "(for limit ", "", body))
+	list["many families"] = families(body)
 	list["a long list"] = response("api.example.com", 429, "RateLimit-Policy", fill("", `"a";q=1;w=1,`, "", header), "RateLimit", fill("", `a;`, "", header))
 	list["a list of parameters"] = response("api.example.com", 429, "RateLimit", fill(`"a"`, `;b=1`, "", 4<<10))
 	list["names without end"] = response("api.example.com", 429, "RateLimit", fill("", `"a";`, "", 4<<10))
@@ -56,7 +67,15 @@ func hostile(body int) map[string]*http.Response {
 	return list
 }
 
-var apis = []provider.API{provider.Gemini, provider.OpenAI, provider.Anthropic, provider.Bedrock, provider.Cohere, provider.HTTP}
+var apis = []provider.API{provider.Gemini, provider.OpenAI, provider.Anthropic, provider.Bedrock, provider.Cohere, provider.HTTP,
+	provider.For(httptest.NewRequest("GET", "https://www.googleapis.com/drive/v3/files", nil)), provider.For(httptest.NewRequest("GET", "https://api.github.com/user", nil))}
+
+// read is all that is read of a response, as a refusal and as an error in a 200.
+func read(api provider.API, r *http.Response, body []byte) (provider.Refusal, []provider.Level) {
+	api.Refuses(r)
+	api.Event(r, "error", body)
+	return api.Refusal(r, body), api.Levels(r)
+}
 
 // However hostile, what a server sends costs little memory.
 func TestBounds(t *testing.T) {
@@ -65,7 +84,7 @@ func TestBounds(t *testing.T) {
 			body := []byte(r.Status)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			ref, levels := api.Refusal(r, body), api.Levels(r)
+			ref, levels := read(api, r, body)
 			runtime.ReadMemStats(&after)
 			if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
 				t.Errorf("%s: %s allocates %d bytes, want at most 1 MiB", name, api.Name(), n)
@@ -86,7 +105,7 @@ func TestWork(t *testing.T) {
 		for _, api := range apis {
 			work := func(r *http.Response) float64 {
 				body := []byte(r.Status)
-				return testing.AllocsPerRun(1, func() { api.Refusal(r, body); api.Levels(r) })
+				return testing.AllocsPerRun(1, func() { read(api, r, body) })
 			}
 			if half, all := work(r), work(whole[name]); all > 2*half+16 {
 				t.Errorf("%s: %s makes %v allocations, and %v of half of it", name, api.Name(), all, half)
@@ -103,10 +122,20 @@ func BenchmarkHostile(b *testing.B) {
 				body := []byte(r.Status)
 				b.ReportAllocs()
 				for b.Loop() {
-					api.Refusal(r, body)
-					api.Levels(r)
+					read(api, r, body)
 				}
 			})
 		}
 	}
+}
+
+// families has as many fields about limits as there is room for.
+func families(size int) *http.Response {
+	r := response("api.example.com", 429)
+	for i := range size / 64 {
+		for _, kind := range []string{"Limit", "Remaining", "Reset"} {
+			r.Header.Set(fmt.Sprintf("X-Ratelimit-%s-Thing%d", kind, i), "5")
+		}
+	}
+	return r
 }

@@ -10,9 +10,11 @@ import (
 // calls: https://docs.cohere.com/docs/rate-limits.
 var Cohere API = cohere{}
 
-type cohere struct{}
+type cohere struct{ plain }
 
 func (cohere) Name() string { return "cohere" }
+
+func isCohere(host string) bool { return host == "api.cohere.com" || host == "api.cohere.ai" }
 
 func (cohere) Call(r *http.Request) Call {
 	c := HTTP.Call(r)
@@ -22,13 +24,20 @@ func (cohere) Call(r *http.Request) Call {
 			c.Open = true
 		}
 	}
-	c.Open = c.Open || model(r) // it speaks OpenAI's language as well
-	c.Aside = !c.Open
+	c.Open = c.Open || isModelCall(r) // it speaks OpenAI's language as well
+	if c.Aside = !c.Open; c.Open {
+		c.Boundary = boundary(r)
+	}
 	return c
 }
 
 func (cohere) Read(c *Call, body io.Reader, tokens bool) {
-	p := readPrompt(body)
+	var p prompt
+	if c.Boundary != "" {
+		p = readForm(body, c.Boundary, tokens)
+	} else {
+		p = readPrompt(body)
+	}
 	if p.model != "" && c.Open {
 		c.Key = p.model
 	}
@@ -40,12 +49,12 @@ func (cohere) Read(c *Call, body io.Reader, tokens bool) {
 // Levels reads what trial keys are told, whose limits are a minute's. That of a
 // month does not say what is left.
 func (cohere) Levels(r *http.Response) []Level {
-	n, ok := integer(header(r, "X-Trial-Endpoint-Call-Limit"))
+	n, ok := integer(first(r.Header, "X-Trial-Endpoint-Call-Limit"))
 	if !ok || n <= 0 {
-		return fieldLevels(r)
+		return levels(r)
 	}
 	l := Level{N: n, Per: time.Minute, Left: -1, Full: -1}
-	if left, ok := integer(header(r, "X-Trial-Endpoint-Call-Remaining")); ok && left >= 0 && left <= n {
+	if left, ok := integer(first(r.Header, "X-Trial-Endpoint-Call-Remaining")); ok && left <= n {
 		l.Left = left
 	}
 	return []Level{l}

@@ -1,13 +1,9 @@
 package provider
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,13 +13,28 @@ import (
 // quota is a model's: https://ai.google.dev/gemini-api/docs/rate-limits.
 var Gemini API = gemini{}
 
-type gemini struct{}
+type gemini struct{ plain }
 
 func (gemini) Name() string { return "gemini" }
 
-// call returns the NAME and METHOD of a path that ends in models/NAME:METHOD,
-// tunedModels/NAME:METHOD or endpoints/NAME:METHOD, whatever stands before.
-func call(path string) (name, method string) {
+func isGemini(r *http.Request, host string) bool {
+	if _, method := geminiMethod(r.URL.Path); method != "" {
+		return true
+	}
+	return isGeminiHost(host) || interactions(r.URL.Path, false) != ""
+}
+
+func isGeminiHost(host string) bool {
+	if !strings.HasSuffix(host, ".googleapis.com") {
+		return false
+	}
+	return host == "generativelanguage.googleapis.com" || strings.HasSuffix(host, "aiplatform.googleapis.com") || strings.HasPrefix(host, "aiplatform.")
+}
+
+// geminiMethod returns the NAME and METHOD of a path that ends in
+// models/NAME:METHOD, tunedModels/NAME:METHOD or endpoints/NAME:METHOD, whatever
+// stands before.
+func geminiMethod(path string) (name, method string) {
 	dir, last := cutLast(path)
 	if _, dir = cutLast(dir); dir != "models" && dir != "tunedModels" && dir != "endpoints" {
 		return "", ""
@@ -35,9 +46,42 @@ func call(path string) (name, method string) {
 	return name, method
 }
 
-func cutLast(s string) (before, after string) {
-	i := strings.LastIndexByte(s, '/')
-	return s[:max(i, 0)], s[i+1:]
+// interactions returns what a path is of the Interactions API
+// (https://ai.google.dev/api/interactions-api): "create" if it ends in
+// /interactions, "get" in /interactions/ID, "other" if it is any other. Where the
+// host says nothing, a version or a location goes before.
+func interactions(path string, known bool) string {
+	i := strings.LastIndex(path, "/interactions")
+	if i < 0 {
+		return ""
+	}
+	before, after := path[:i], path[i+len("/interactions"):]
+	if dir, last := cutLast(before); !known && !isVersion(last) {
+		if _, dir = cutLast(dir); dir != "locations" {
+			return ""
+		}
+	}
+	switch {
+	case after == "":
+		return "create"
+	case after[0] != '/':
+		return ""
+	case strings.IndexByte(after[1:], '/') < 0:
+		return "get"
+	}
+	return "other"
+}
+
+// isVersion reports whether a segment of a path is a version, such as v1beta2.
+func isVersion(s string) bool {
+	if len(s) < 2 || s[0] != 'v' || s[1] < '0' || s[1] > '9' {
+		return false
+	}
+	s = strings.TrimLeft(s[1:], "0123456789")
+	if !strings.HasPrefix(s, "alpha") && !strings.HasPrefix(s, "beta") {
+		return s == ""
+	}
+	return strings.Trim(s, "abehlpt0123456789") == ""
 }
 
 // pacific is where Gemini's days begin.
@@ -52,25 +96,49 @@ var pacific = sync.OnceValue(func() *time.Location {
 // Its usage, where the prompt includes what was cached:
 // https://ai.google.dev/api/generate-content#UsageMetadata.
 var geminiUsage = []Usage{
-	{"promptTokenCount", Tokens},
-	{"candidatesTokenCount", OutputTokens},
-	{"thoughtsTokenCount", OutputTokens},
-	{"prompt_tokens", Tokens}, // where it poses as OpenAI
+	{[]string{"usageMetadata", "promptTokenCount"}, Tokens},
+	{[]string{"usageMetadata", "candidatesTokenCount"}, OutputTokens},
+	{[]string{"usageMetadata", "thoughtsTokenCount"}, OutputTokens},
+}
+
+// What its Interactions API says, in the interaction or in the event that ends a
+// stream.
+var interactionUsage = []Usage{
+	{[]string{"usage", "total_input_tokens"}, Tokens},
+	{[]string{"usage", "total_tool_use_tokens"}, Tokens},
+	{[]string{"usage", "total_output_tokens"}, OutputTokens},
+	{[]string{"usage", "total_thought_tokens"}, OutputTokens},
+	{[]string{"interaction", "usage", "total_input_tokens"}, Tokens},
+	{[]string{"interaction", "usage", "total_tool_use_tokens"}, Tokens},
+	{[]string{"interaction", "usage", "total_output_tokens"}, OutputTokens},
+	{[]string{"interaction", "usage", "total_thought_tokens"}, OutputTokens},
 }
 
 func (gemini) Call(r *http.Request) Call {
-	name, method := call(r.URL.Path)
+	name, method := geminiMethod(r.URL.Path)
 	c := Call{Key: name, Cost: Cost{Requests: 1}, Usage: geminiUsage, Once: creates(r), Refill: Calendar, Zone: pacific()}
 	switch method {
+	case "rawPredict", "streamRawPredict": // of models by others, in their makers' forms
+		switch {
+		case strings.Contains(r.URL.Path, "/publishers/anthropic/"):
+			c.Usage = anthropicUsage
+		default:
+			c.Usage = openAIUsage
+		}
 	case "generateContent", "streamGenerateContent", "embedContent",
-		"predict", "rawPredict", "predictLongRunning", "streamRawPredict", "generateMessage", "generateText", "embedText":
+		"predict", "predictLongRunning", "generateMessage", "generateText", "embedText":
 	case "batchEmbedContents":
 		c.Open = true // counts every text as a request
 	case "":
 		// Files, caches, operations, listings: limits of their own, or none.
 		c.Key, c.Aside = Host(r), true
-		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/interactions") || model(r) {
-			c.Aside, c.Open = false, true // names its model in the body
+		switch kind := interactions(r.URL.Path, isGeminiHost(r.URL.Hostname())); {
+		case kind == "create" && r.Method == http.MethodPost:
+			c.Aside, c.Open, c.Usage = false, true, interactionUsage
+		case kind == "get" && r.Method == http.MethodGet: // polls one in the background
+			c.Usage = interactionUsage
+		case isModelCall(r): // where it poses as OpenAI
+			c.Aside, c.Open, c.Usage = false, true, openAIUsage
 		}
 	default:
 		c.Key, c.Aside = name+":"+method, true // countTokens has 3000 a minute to itself
@@ -80,149 +148,56 @@ func (gemini) Call(r *http.Request) Call {
 
 func (gemini) Read(c *Call, body io.Reader, tokens bool) {
 	p := readPrompt(body)
-	if p.model != "" && c.Open {
-		c.Key = strings.TrimPrefix(p.model, "models/")
-	}
 	if c.Open {
+		if model := strings.TrimPrefix(p.name(), "models/"); model != "" {
+			c.Key = model
+		}
 		c.Cost[Requests] = max(p.requests, 1)
+		c.Continues = p.continues
 	}
 	if tokens {
 		c.Cost[Tokens] = p.tokens(3)
 	}
 }
 
-// google is the body of an error: https://google.aip.dev/193. It comes as an
-// object, or as an array of one.
-type google struct {
-	Error struct {
-		Message string
-		Details few[detail]
-	}
-}
-
-type detail struct {
-	Violations few[struct {
-		QuotaID         string
-		QuotaValue      string
-		QuotaDimensions struct{ Model string }
-	}]
-	RetryDelay string
-}
-
-// few is the beginning of a JSON array. An element of another type than
-// expected is zero where it is.
-type few[T any] []T
-
-// maxFew is how much of an array is of interest.
-const maxFew = 16
-
-func (f *few[T]) UnmarshalJSON(b []byte) error {
-	if len(b) == 0 || b[0] != '[' {
-		return nil
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	_, _ = d.Token()
-	for d.More() && len(*f) < maxFew {
-		var v T
-		if err := d.Decode(&v); err != nil && !errors.As(err, new(*json.UnmarshalTypeError)) {
-			return err
-		}
-		*f = append(*f, v)
-	}
-	return nil
-}
-
-// readGoogle reads the body of an error, as much of it as is one.
-func readGoogle(body []byte) *google {
-	// A field of another type than expected is skipped, all others are read.
-	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		var list few[google]
-		_ = json.Unmarshal(body, &list)
-		return &append(list, google{})[0]
-	}
-	e := new(google)
-	_ = json.Unmarshal(body, e)
-	return e
-}
-
-// retryIn finds the hint in the message, the only place where it stands in full:
-// "Please retry in 58.934s."
-func (e *google) retryIn() (time.Duration, bool) {
-	if e == nil {
-		return 0, false
-	}
-	m := retryIn.FindStringSubmatch(e.Error.Message)
-	if m == nil {
-		return 0, false
-	}
-	d, err := time.ParseDuration(m[1])
-	return d, err == nil
-}
-
-var retryIn = regexp.MustCompile(`[Rr]etry in ([0-9][0-9a-zµ.]*[a-z])`)
-
-// retryDelay finds the hint in the details, where it is cut off to whole seconds.
-func (e *google) retryDelay() (wait time.Duration, ok bool) {
-	if e == nil {
-		return 0, false
-	}
-	for _, d := range e.Error.Details {
-		if delay, err := time.ParseDuration(d.RetryDelay); err == nil && delay >= 0 {
-			wait, ok = delay+min(time.Second, never-delay), true
-		}
-	}
-	return wait, ok
-}
-
 func (gemini) Levels(*http.Response) []Level { return nil } // it has no such headers
 
 func (gemini) Refusal(r *http.Response, body []byte) (ref Refusal) {
-	e := readGoogle(body)
-	e.Error.Message = e.Error.Message[:min(len(e.Error.Message), maxProse)]
-	ref.Wait, ref.Hinted = hint(r, e, nil)
-	for _, d := range e.Error.Details {
-		for _, v := range d.Violations {
-			if len(ref.Limits) == maxFew {
-				break
-			}
-			n, _ := strconv.ParseInt(v.QuotaValue, 10, 64)
-			ref.Limits = append(ref.Limits, Violation{
-				Unit:  unit(v.QuotaID),
-				Per:   per(v.QuotaID),
-				N:     max(n, 0),
-				Model: v.QuotaDimensions.Model,
-			})
-		}
+	return readGoogle(body).refusal(r, readProblem(r, body))
+}
+
+func (e *googleError) refusal(r *http.Response, p *problem) (ref Refusal) {
+	ref.Wait, ref.Hinted = hint(r, e, p, nil)
+	ref.Limits = e.violations()
+	ref.Never = hopeless.MatchString(e.Error.Message) || p.sign&unpaid != 0
+	ref.Slower = p.sign&gradual != 0
+	ref.Overload = p.overload(r)
+	if string(e.Error.Code) == `"quota_exceeded"` && len(ref.Limits) == 0 {
+		ref.Limits = []Violation{{Per: 24 * time.Hour}} // the Interactions API's word for a day's quota
 	}
-	ref.Never = hopeless.MatchString(e.Error.Message)
+	if r.StatusCode == http.StatusForbidden {
+		ref.None = p.sign&^busy == 0 && !waits(r)
+	}
 	return ref
+}
+
+// Event reads Google's errors, and those of models by others.
+func (g gemini) Event(r *http.Response, kind string, data []byte) (Refusal, bool) {
+	ref, ok := event(r, kind, data)
+	if !ok {
+		return ref, false
+	}
+	status, p := misfortune(r, kind, data)
+	own := readGoogle(data).refusal(inBody(r, status), p)
+	own.Never = own.Never || ref.Never
+	if !own.Hinted {
+		own.Wait, own.Hinted = ref.Wait, ref.Hinted
+	}
+	if len(own.Limits) == 0 {
+		own.Limits = ref.Limits
+	}
+	return own, true
 }
 
 // hopeless finds what no waiting cures: a limit of nothing at all, and bills.
 var hopeless = regexp.MustCompile(`limit: 0\b[^.]|limit: 0$|credits are depleted|exceeded its (monthly )?spending cap`)
-
-const never = time.Duration(1<<63 - 1)
-
-func unit(quotaID string) Unit {
-	switch {
-	case strings.Contains(quotaID, "OutputTokens"):
-		return OutputTokens
-	case strings.Contains(quotaID, "Tokens"):
-		return Tokens
-	}
-	return Requests
-}
-
-func per(quotaID string) time.Duration {
-	switch {
-	case strings.Contains(quotaID, "PerDay"):
-		return 24 * time.Hour
-	case strings.Contains(quotaID, "PerHour"):
-		return time.Hour
-	case strings.Contains(quotaID, "PerMinute"):
-		return time.Minute
-	case strings.Contains(quotaID, "PerSecond"):
-		return time.Second
-	}
-	return 0
-}

@@ -10,6 +10,9 @@ import (
 // with a Retry-After or without. A quota is a host's.
 var HTTP API = plain{}
 
+// The statuses of refusals that net/http has no name for.
+const statusOverloaded = 529
+
 type plain struct{}
 
 func (plain) Name() string { return "http" }
@@ -20,10 +23,26 @@ func (plain) Call(r *http.Request) Call {
 
 func (plain) Read(*Call, io.Reader, bool) {}
 
-func (plain) Levels(r *http.Response) []Level { return fieldLevels(r) }
+func (plain) Levels(r *http.Response) []Level { return levels(r) }
+
+// Refuses holds a 403 for a refusal if it says when to come back or that nothing
+// is left, as GitHub's do.
+func (plain) Refuses(r *http.Response) bool {
+	switch r.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, statusOverloaded:
+		return true
+	case http.StatusForbidden:
+		return waits(r) || exhausted(r)
+	}
+	return false
+}
 
 func (plain) Refusal(r *http.Response, body []byte) Refusal {
-	return refusal(r, body, fieldLevels(r))
+	return refusal(r, body, levels(r))
+}
+
+func (plain) Event(r *http.Response, kind string, data []byte) (Refusal, bool) {
+	return event(r, kind, data)
 }
 
 // Host returns the host of a request as quotas have it: in lower case, and
@@ -56,4 +75,10 @@ func creating(path string) bool {
 		return strings.HasPrefix(method, "batchGenerate") || strings.HasPrefix(method, "asyncBatch") ||
 			method == "predictLongRunning" || strings.Contains(path, "/upload/") || strings.Contains(path, "/uploads/")
 	}
+}
+
+// cutLast cuts a path before its last segment.
+func cutLast(s string) (before, after string) {
+	i := strings.LastIndexByte(s, '/')
+	return s[:max(i, 0)], s[i+1:]
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,11 +72,11 @@ func TestLevels(t *testing.T) {
 			[]provider.Level{level(provider.Requests, 1000, 5*minute, 999, 295*time.Second)}},
 		{"IETF, tokens for names, and spaces", "api.example.com", []string{"RateLimit-Policy", ` default ; q=10 ; w=1 `, "RateLimit", `default;r=11;t=1`}, []provider.Level{level(provider.Requests, 10, time.Second, 10, time.Second)}},
 		{"IETF, broken off", "api.example.com", []string{"RateLimit-Policy", `"a";q=5;w=60, "b;q=7;w=60`}, nil},
-		{"IETF, with partitions", "api.example.com", []string{"RateLimit-Policy", `"a"; q=5; w=60; pk=:YQ==:`, "RateLimit", `"a"; r=4; t=9; pk=:YQ==:`}, []provider.Level{level(provider.Requests, 5, minute, 4, 9*time.Second)}},
+		{"IETF, with partitions", "api.example.com", []string{"RateLimit-Policy", `"a"; q=5; w=60; pk=:YQ==:`, "RateLimit", `"a"; r=4; t=9; pk=:YQ==:`}, []provider.Level{{N: 5, Per: minute, Left: 4, Full: 9 * time.Second, Name: "a"}}},
 		{"IETF, a limit for a name", "api.example.com", []string{"RateLimit-Policy", "10;w=1, 100;w=60", "RateLimit", "limit=100, remaining=50, reset=30"}, []provider.Level{level(provider.Requests, 10, time.Second, -1, -1), level(provider.Requests, 100, minute, 50, 30*time.Second)}},
 		{"IETF, three fields and a policy", "api.example.com", []string{"RateLimit-Policy", "100;w=60", "RateLimit-Limit", "100, 100;w=60", "RateLimit-Remaining", "50", "RateLimit-Reset", "30"}, []provider.Level{level(provider.Requests, 100, minute, 50, 30*time.Second)}},
 		{"IETF, nonsense", "api.example.com", []string{"RateLimit-Policy", `"a";q=-5;w=60, "b";q=1.5;w=60, "c";q=5;w=99999999999, "d";q=5`, "RateLimit", `;;=,`}, nil},
-		{"IETF, of one draft", "api.example.com", []string{"RateLimit", "limit=100, remaining=50, reset=30"}, []provider.Level{level(provider.Requests, 100, 0, -1, 30*time.Second)}},
+		{"IETF, of one draft", "api.example.com", []string{"RateLimit", "limit=100, remaining=50, reset=30"}, []provider.Level{level(provider.Requests, 100, 0, 50, 30*time.Second)}},
 		{"IETF, of another", "api.example.com", []string{"RateLimit-Limit", "10, 10;w=1, 1000;w=3600", "RateLimit-Remaining", "9", "RateLimit-Reset", "1"}, []provider.Level{level(provider.Requests, 10, time.Second, 9, time.Second), level(provider.Requests, 1000, time.Hour, -1, -1)}},
 		{"plain, with windows", "api.example.com", []string{"X-RateLimit-Limit", "100, 100;window=60, 10000;window=86400", "X-RateLimit-Remaining", "98", "X-RateLimit-Reset", "3"}, []provider.Level{level(provider.Requests, 100, minute, 98, 3*time.Second), level(provider.Requests, 10000, 24*time.Hour, -1, -1)}},
 		{"Cohere's trial keys", "api.cohere.com", []string{"X-Trial-Endpoint-Call-Limit", "20", "X-Trial-Endpoint-Call-Remaining", "8", "X-Endpoint-Monthly-Call-Limit", "1000"}, []provider.Level{level(provider.Requests, 20, minute, 8, -1)}},
@@ -83,8 +84,25 @@ func TestLevels(t *testing.T) {
 		{"since 1970", "api.sambanova.ai", []string{"Date", date, "x-ratelimit-limit-requests", "60", "x-ratelimit-remaining-requests", "30", "x-ratelimit-reset-requests", "1741168830"}, []provider.Level{level(provider.Requests, 60, minute, 30, 30*time.Second)}},
 		{"Anthropic, before tokens were two", "api.anthropic.com", []string{"anthropic-ratelimit-requests-limit", "50", "anthropic-ratelimit-tokens-limit", "50000"}, []provider.Level{level(provider.Requests, 50, minute, -1, -1), level(provider.Tokens, 50000, minute, -1, -1)}},
 		{"what is left and no limit", "api.replicate.com", []string{"RateLimit-Remaining", "599", "RateLimit-Reset", "1"}, nil},
-		{"plain", "api.example.com", []string{"X-RateLimit-Limit", "450", "X-RateLimit-Remaining", "405", "X-RateLimit-Reset", "1741168830", "Date", date}, []provider.Level{level(provider.Requests, 450, 0, -1, 30*time.Second)}},
-		{"plain, of OpenAI's kind", "api.together.xyz", []string{"X-RateLimit-Limit", "2", "X-RateLimit-Remaining", "1", "X-RateLimit-Reset", "2"}, []provider.Level{level(provider.Requests, 2, 0, -1, 2*time.Second)}},
+		{"plain", "api.example.com", []string{"X-RateLimit-Limit", "450", "X-RateLimit-Remaining", "405", "X-RateLimit-Reset", "1741168830", "Date", date}, []provider.Level{level(provider.Requests, 450, 0, 405, 30*time.Second)}},
+		{"plain, of OpenAI's kind", "api.together.xyz", []string{"X-RateLimit-Limit", "2", "X-RateLimit-Remaining", "1", "X-RateLimit-Reset", "2"}, []provider.Level{level(provider.Requests, 2, 0, 1, 2*time.Second)}},
+		{"of a prefix of its own", "api.example.com", []string{"X-Discogs-Ratelimit", "60", "X-Discogs-Ratelimit-Limit", "60", "X-Discogs-Ratelimit-Remaining", "7", "X-Discogs-Ratelimit-Used", "53"}, []provider.Level{level(provider.Requests, 60, 0, 7, -1)}},
+		{"of subjects, at an unknown host", "gateway.example.com", []string{"x-ratelimit-limit-requests-day", "1000", "x-ratelimit-remaining-requests-day", "0", "x-ratelimit-reset-requests-day", "3600", "x-ratelimit-limit-tokens-hour", "9000", "x-ratelimit-remaining-tokens-hour", "10"},
+			[]provider.Level{level(provider.Tokens, 9000, time.Hour, 10, -1), level(provider.Requests, 1000, 24*time.Hour, 0, time.Hour)}},
+		{"of what is no Unit", "api.openai.com", []string{"x-ratelimit-limit-input-images", "50", "x-ratelimit-remaining-input-images", "0", "x-ratelimit-limit-project-tokens", "9", "x-ratelimit-remaining-project-tokens", "8", "x-ratelimit-limit-tokens-month", "7", "x-ratelimit-remaining-tokens-month", "6"}, nil},
+		{"HubSpot", "api.example.com", []string{"X-HubSpot-RateLimit-Daily", "250000", "X-HubSpot-RateLimit-Daily-Remaining", "249000", "X-HubSpot-RateLimit-Max", "100", "X-HubSpot-RateLimit-Remaining", "99", "X-HubSpot-RateLimit-Interval", "10"},
+			[]provider.Level{level(provider.Requests, 100, 10*time.Second, 99, -1), level(provider.Requests, 250000, 24*time.Hour, 249000, -1)}},
+		{"Docker Hub", "registry-1.example.com", []string{"RateLimit-Limit", "100;w=21600", "RateLimit-Remaining", "76;w=21600"}, []provider.Level{level(provider.Requests, 100, 6*time.Hour, 76, -1)}},
+		{"the same twice", "api.example.com", []string{"RateLimit-Limit", "100", "RateLimit-Remaining", "76", "X-RateLimit-Limit", "100", "X-RateLimit-Remaining", "76", "X-RateLimit-Reset", "4"}, []provider.Level{level(provider.Requests, 100, 0, 76, -1)}},
+		{"what was used", "api.example.com", []string{"X-RateLimit-Used", "40", "X-RateLimit-Remaining", "60.0", "X-RateLimit-Reset", "4"}, []provider.Level{level(provider.Requests, 100, 0, 60, 4*time.Second)}},
+		{"nothing left, and no limit", "api.example.com", []string{"X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "5"}, []provider.Level{level(provider.Requests, 0, 0, 0, 5*time.Second)}},
+		{"nothing left, and no reset", "api.example.com", []string{"X-RateLimit-Remaining", "0"}, nil},
+		{"a time without seconds", "api.example.com", []string{"Date", date, "X-RateLimit-Limit", "350", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "2025-03-05T10:02Z"}, []provider.Level{level(provider.Requests, 350, 0, 0, 2*minute)}},
+		{"milliseconds since 1970", "openrouter.ai", []string{"Date", date, "X-RateLimit-Limit", "20", "X-RateLimit-Remaining", "3", "X-RateLimit-Reset", "1741168830500"}, []provider.Level{level(provider.Requests, 20, 0, 3, 30500*time.Millisecond)}},
+		{"a policy of one endpoint", "api.example.com", []string{"RateLimit-Policy", `"login";q=5;w=3600, "burst-10s";q=9;w=10`, "RateLimit", `"login";r=4;t=60`}, []provider.Level{{N: 5, Per: time.Hour, Left: 4, Full: minute, Name: "login"}, level(provider.Requests, 9, 10*time.Second, -1, -1)}},
+		{"a policy of a year", "api.example.com", []string{"RateLimit-Policy", `"default";q=5;w=31622400`}, nil},
+		{"a policy of a month", "api.example.com", []string{"RateLimit-Policy", `"default";q=5;w=2678400`}, []provider.Level{level(provider.Requests, 5, 31*24*time.Hour, -1, -1)}},
+		{"a beta's", "api.example.com", []string{"Beta-RateLimit-Policy", `"default";q=5;w=60`, "Beta-RateLimit", `"default";r=2;t=7`, "X-RateLimit-Remaining", "2"}, []provider.Level{level(provider.Requests, 5, minute, 2, 7*time.Second)}},
 	}
 	for _, test := range tests {
 		r := response(test.host, 200, test.header...)
@@ -123,6 +141,17 @@ func TestProse(t *testing.T) {
 		{"numbers beyond reason", openai("Limit 1, Used 999999999999999, Requested 1 on tokens per min. Please try again in 999999h"), nil,
 			provider.Refusal{Wait: 999999 * time.Hour, Hinted: true, Limits: []provider.Violation{{Unit: provider.Tokens, N: 1, Per: time.Minute}}}},
 		{"no time at all", openai("Please try again in a while."), nil, provider.Refusal{}},
+		{"words before the number", openai("Please wait at least 20 seconds and retry."), nil, provider.Refusal{Wait: 20 * time.Second, Hinted: true}},
+		{"when it is back", openai("Your limit resets in 3 minutes."), nil, provider.Refusal{Wait: 3 * time.Minute, Hinted: true}},
+		{"thousands", openai("on tokens per min (TPM): Limit 30,000, Used 29,000, Requested 2,500."), nil, provider.Refusal{Wait: 3 * time.Second, Hinted: true, Limits: []provider.Violation{tpm}}},
+		{"more than fits, about", openai("on tokens per min (TPM): Limit 30000, Requested ~45000."), nil, provider.Refusal{Wait: 30 * time.Second, Hinted: true, Never: true, Limits: []provider.Violation{tpm}}},
+		{"a daily quota", openai("You have exceeded your daily quota."), nil, provider.Refusal{Limits: []provider.Violation{{Per: 24 * time.Hour}}}},
+		{"a day's limit that was reached", openai("Daily request limit reached."), nil, provider.Refusal{Limits: []provider.Violation{{Per: 24 * time.Hour}}}},
+		{"images", openai("on images per minute (IPM): Limit 5, Used 5, Requested 1."), nil, provider.Refusal{Wait: 12 * time.Second, Hinted: true, Limits: []provider.Violation{{N: 5, Per: time.Minute, Uncounted: true}}}},
+		{"a shared limit", openai("Rate limit reached for gpt-x-mini (for limit GPT-X) on tokens per min (TPM): Limit 30000, Used 29000, Requested 2500."), nil,
+			provider.Refusal{Wait: 3 * time.Second, Hinted: true, Limits: []provider.Violation{{Unit: provider.Tokens, N: 30000, Per: time.Minute, Model: "GPT-X"}}}},
+		{"a balance", openai("Insufficient account balance."), nil, provider.Refusal{Never: true}},
+		{"in a long body", `{"x":"` + strings.Repeat("x", 20000) + `","error":{"message":"Please try again in 3s."}}`, nil, provider.Refusal{Wait: 3 * time.Second, Hinted: true}},
 	}
 	for _, test := range tests {
 		r := response("api.openai.com", 429, test.header...)
@@ -144,7 +173,7 @@ func FuzzLevels(f *testing.F) {
 		r := response("api.groq.com", 200, header...)
 		for _, api := range []provider.API{provider.OpenAI, provider.Anthropic} {
 			for _, l := range api.Levels(r) {
-				if l.N <= 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
+				if l.N < 0 || l.N == 0 && l.Left != 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
 					t.Errorf("%+v", l)
 				}
 			}
@@ -166,7 +195,7 @@ func FuzzFields(f *testing.F) {
 			r := response("api.example.com", 429, header...)
 			check(t, provider.HTTP.Refusal(r, nil))
 			for _, l := range provider.HTTP.Levels(r) {
-				if l.N <= 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
+				if l.N < 0 || l.N == 0 && l.Left != 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
 					t.Errorf("%+v", l)
 				}
 			}

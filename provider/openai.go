@@ -2,6 +2,7 @@ package provider
 
 import (
 	"io"
+	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -12,37 +13,96 @@ import (
 // https://platform.openai.com/docs/guides/rate-limits.
 var OpenAI API = openAI{}
 
-// Anthropic is the Claude API. A quota is a model's, and refilled continuously:
-// https://docs.anthropic.com/en/api/rate-limits.
-var Anthropic API = anthropic{}
+type openAI struct{ plain }
 
-type (
-	openAI    struct{}
-	anthropic struct{}
-)
+func (openAI) Name() string { return "openai" }
 
-func (openAI) Name() string    { return "openai" }
-func (anthropic) Name() string { return "anthropic" }
-
-// ends are how the paths of such calls end: of OpenAI, its like and Anthropic.
-var ends = []string{
-	"/chat/completions", "/v1/completions", "/fim/completions", "/beta/completions",
-	"/v1/responses", "/openai/responses", "/v1/messages",
-	"/v1/embeddings", "/inference/embeddings", "/models/embeddings",
-	"/v1/images/generations", "/v1/audio/speech", "/v1/moderations", "/v1/rerank",
+// A dialect is what an API like OpenAI's does in its own way.
+type dialect struct {
+	refill   Refill        // Auto: Steady
+	requests time.Duration // what x-ratelimit-limit-requests is for; 0: the headers tell
+	full     int           // a status of refusals, beside those that all have
 }
 
-// model reports whether a request is a call of a model, which its body names.
-func model(r *http.Request) bool {
+// dialects are the hosts of APIs like OpenAI's. Others are known by their paths.
+var dialects = map[string]dialect{
+	"api.groq.com":   {requests: 24 * time.Hour, full: 498}, // https://console.groq.com/docs/rate-limits, docs/errors
+	"api.mistral.ai": {refill: Calendar},                    // its minutes are the wall clock's
+
+	"api.cerebras.ai":               {},
+	"api.deepinfra.com":             {},
+	"api.deepseek.com":              {},
+	"api.fireworks.ai":              {},
+	"api.moonshot.ai":               {},
+	"api.moonshot.cn":               {},
+	"api.openai.com":                {},
+	"api.perplexity.ai":             {},
+	"api.sambanova.ai":              {},
+	"api.together.ai":               {},
+	"api.together.xyz":              {},
+	"api.x.ai":                      {},
+	"api.z.ai":                      {},
+	"inference.do-ai.run":           {},
+	"models.github.ai":              {},
+	"models.inference.ai.azure.com": {},
+	"open.bigmodel.cn":              {},
+	"openrouter.ai":                 {},
+	"router.huggingface.co":         {},
+}
+
+func dialectOf(r *http.Request) dialect {
+	if r == nil || r.URL == nil {
+		return dialect{}
+	}
+	return dialects[r.URL.Hostname()]
+}
+
+func isOpenAI(r *http.Request, host string) bool {
+	if _, ok := dialects[host]; ok {
+		return true
+	}
+	return isModelCall(r) || strings.HasSuffix(host, ".azure.com") &&
+		(strings.HasSuffix(host, ".openai.azure.com") || strings.HasSuffix(host, ".services.ai.azure.com") || strings.HasSuffix(host, ".cognitiveservices.azure.com"))
+}
+
+// isModelCall reports whether a request is a call of a model, which its body
+// names, of OpenAI, its like or Anthropic.
+func isModelCall(r *http.Request) bool {
 	if r.Method != http.MethodPost {
 		return false
 	}
-	for _, end := range ends {
-		if strings.HasSuffix(r.URL.Path, end) {
-			return true
-		}
+	path := r.URL.Path
+	dir, last := cutLast(path)
+	up, dir := cutLast(dir)
+	if strings.Contains(path, "/openai/deployments/") {
+		return true
 	}
-	return strings.Contains(r.URL.Path, "/openai/deployments/")
+	switch last {
+	case "completions":
+		return dir == "chat" || dir == "v1" || dir == "fim" || dir == "beta"
+	case "responses":
+		return dir == "v1" || dir == "openai"
+	case "messages", "moderations", "rerank":
+		return dir == "v1"
+	case "embeddings":
+		return dir == "v1" || dir == "inference" || dir == "models"
+	case "generations", "edits", "variations":
+		return dir == "images" && strings.HasSuffix(up, "/v1")
+	case "speech", "transcriptions", "translations":
+		return dir == "audio" && strings.HasSuffix(up, "/v1")
+	}
+	return false
+}
+
+// openAIUsage is read where the charge cannot be reckoned beforehand: where the
+// server adds the history, and where others speak OpenAI's language.
+var openAIUsage = []Usage{
+	{[]string{"usage", "prompt_tokens"}, Tokens},
+	{[]string{"usage", "input_tokens"}, Tokens},
+	{[]string{"usage", "completion_tokens"}, OutputTokens},
+	{[]string{"usage", "output_tokens"}, OutputTokens},
+	{[]string{"response", "usage", "input_tokens"}, Tokens},
+	{[]string{"response", "usage", "output_tokens"}, OutputTokens},
 }
 
 func (openAI) Call(r *http.Request) Call {
@@ -60,24 +120,56 @@ func (openAI) Call(r *http.Request) Call {
 
 func modelCall(r *http.Request) Call {
 	c := HTTP.Call(r)
-	c.Open = model(r)
+	c.Open = isModelCall(r)
 	c.Aside = !c.Open
-	c.Refill = Steady
-	if r.URL.Hostname() == "api.mistral.ai" {
-		c.Refill = Calendar // its minutes are the wall clock's
+	if c.Refill = dialectOf(r).refill; c.Refill == Auto {
+		c.Refill = Steady
+	}
+	if c.Open {
+		c.Boundary = boundary(r)
 	}
 	return c
 }
 
-// Read reckons as the server does, which charges what may be said as well.
+// boundary returns what stands between the parts of a request's body, as those of
+// transcriptions and image edits, or "".
+func boundary(r *http.Request) string {
+	t := r.Header["Content-Type"]
+	if len(t) == 0 || !strings.HasPrefix(t[0], "multipart/form-data") {
+		return ""
+	}
+	_, params, err := mime.ParseMediaType(t[0])
+	if err != nil {
+		return ""
+	}
+	return params["boundary"]
+}
+
+// Read reckons as the server does, which charges what may be said as well. A
+// service tier that has limits of its own makes a key of its own.
 func (openAI) Read(c *Call, body io.Reader, tokens bool) {
-	p := readPrompt(body)
+	var p prompt
+	if c.Boundary != "" {
+		p = readForm(body, c.Boundary, tokens)
+	} else {
+		p = readPrompt(body)
+	}
 	if p.model != "" && c.Open {
-		c.Key = p.model
+		c.Key = p.name()
+	}
+	if p.continues {
+		c.Continues, c.Exact, c.Usage = true, false, openAIUsage
 	}
 	if tokens {
 		c.Cost[Tokens] = p.tokens(4) + p.messages + 2 + p.maxTokens
 	}
+}
+
+func (openAI) Refuses(r *http.Response) bool {
+	if d := dialectOf(r.Request); d.full != 0 && r.StatusCode == d.full {
+		return true
+	}
+	return HTTP.Refuses(r)
 }
 
 func (a openAI) Refusal(r *http.Response, body []byte) Refusal {
@@ -86,44 +178,12 @@ func (a openAI) Refusal(r *http.Response, body []byte) Refusal {
 
 func (openAI) Levels(r *http.Response) []Level {
 	list := levels(r)
-	if r.Request != nil && r.Request.URL.Hostname() == "api.groq.com" {
+	if per := dialectOf(r.Request).requests; per > 0 && list != nil {
 		for i := range list {
-			if list[i].Unit == Requests {
-				list[i].Per = 24 * time.Hour // https://console.groq.com/docs/rate-limits
+			if list[i].Unit == Requests && list[i].N > 0 {
+				list[i].Per = per
 			}
 		}
 	}
-	if list == nil {
-		return fieldLevels(r)
-	}
 	return list
-}
-
-func (anthropic) Refusal(r *http.Response, body []byte) Refusal {
-	return refusal(r, body, anthropicLevels(r))
-}
-
-func (anthropic) Levels(r *http.Response) []Level { return anthropicLevels(r) }
-
-// Its usage: of the prompt, what was not read from a cache.
-var anthropicUsage = []Usage{
-	{"input_tokens", Tokens},
-	{"cache_creation_input_tokens", Tokens},
-	{"output_tokens", OutputTokens},
-}
-
-func (anthropic) Call(r *http.Request) Call {
-	c := modelCall(r)
-	c.Usage = anthropicUsage
-	return c
-}
-
-func (anthropic) Read(c *Call, body io.Reader, tokens bool) {
-	p := readPrompt(body)
-	if p.model != "" && c.Open {
-		c.Key = p.model
-	}
-	if tokens {
-		c.Cost[Tokens] = p.tokens(3)
-	}
 }

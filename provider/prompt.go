@@ -9,12 +9,23 @@ import (
 
 // A prompt is what counts of a request's JSON.
 type prompt struct {
-	model     string // its top-level field
+	model     string // its top-level field, or agent
+	tier      string // its top-level field service_tier, if that has limits of its own
+	continues bool   // it names what went before, which the server has
 	chars     int64  // of all that is text
 	media     int64  // tokens of what is not
 	requests  int64  // elements of the top-level field requests
 	messages  int64  // elements of messages, or of input
 	maxTokens int64  // most tokens that the answer may have
+}
+
+// name is the model's, with the service tier that has limits of its own:
+// "gpt-5:flex".
+func (p *prompt) name() string {
+	if p.model == "" || p.tier == "" {
+		return p.model
+	}
+	return p.model + ":" + p.tier
 }
 
 // tokens estimates what a prompt costs at so many characters a token.
@@ -26,7 +37,8 @@ var silent = map[string]bool{
 	"mimeType": true, "mime_type": true, "media_type": true, "responseMimeType": true, "response_mime_type": true,
 	"fileUri": true, "file_uri": true, "cachedContent": true, "cached_content": true,
 	"thoughtSignature": true, "thought_signature": true, "signature": true,
-	"detail": true, "tool_call_id": true, "tool_use_id": true, "service_tier": true,
+	"detail": true, "tool_call_id": true, "tool_use_id": true, "service_tier": true, "serviceTier": true,
+	"agent": true, "previous_response_id": true, "previous_interaction_id": true, "conversation": true, "continuation_token": true,
 }
 
 // A reader goes through JSON of any size in pieces, once, and never fails: what
@@ -206,6 +218,7 @@ func (r *reader) token(c byte) {
 		f.value = false
 	case c == '{', c == '[':
 		r.item(f)
+		r.continues = r.continues || c == '{' && r.depth == 1 && f.name == "conversation"
 		r.depth++
 		f := r.top()
 		*f = frame{array: c == '[', head: f.head[:0]}
@@ -262,10 +275,30 @@ func (r *reader) end() {
 		f.mime = string(r.str[:min(len(r.str), 40)])
 	case f.name == "fileUri", f.name == "file_uri":
 		r.media += tile // at least
-	case f.name == "model" && r.depth == 1:
-		r.model = string(r.str[:min(len(r.str), 256)])
+	case r.depth == 1 && silent[f.name]:
+		r.topLevel(f.name)
 	case !silent[f.name]:
 		r.chars += r.runes
+	}
+}
+
+// topLevel notes a string at the top level.
+func (r *reader) topLevel(name string) {
+	s := r.str[:min(len(r.str), 256)]
+	switch name {
+	case "model":
+		r.model = string(s)
+	case "agent":
+		if r.model == "" {
+			r.model = string(s)
+		}
+	case "service_tier", "serviceTier":
+		switch s := string(s); s {
+		case "flex", "priority": // others share the standard limits
+			r.tier = s
+		}
+	case "previous_response_id", "previous_interaction_id", "conversation", "continuation_token":
+		r.continues = r.continues || len(s) > 0
 	}
 }
 

@@ -1,13 +1,17 @@
 // Package provider knows how each family of APIs names its models, counts what
-// a request costs, and says that it has had enough. It depends on the standard
-// library alone.
+// a request costs, states its limits, and refuses. It knows nothing of queues
+// and buckets, and depends on the standard library alone.
+//
+// A file holds what is particular to one API: how its calls are recognised, which
+// quota they draw on, what they are charged, how it states limits, refusals and
+// usage. Files beside them read what many APIs share: Retry-After and its kin,
+// rate limit header fields, error bodies, their prose, prompts, forms.
 package provider
 
 import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -52,66 +56,129 @@ func (c *Cost) Sub(d Cost) {
 	}
 }
 
-// An API is one family's way of doing things.
+// An API describes one family of APIs. Its methods are safe for concurrent use.
+//
+// A custom API embeds [HTTP] or another one in a struct and replaces some of its
+// methods. Methods that a later version adds to the interface then come with the
+// embedded one.
 type API interface {
-	// Name is the family's name in logs.
+	// Name returns the family's name, for logs.
 	Name() string
 
-	// Call reads what a request is and what it draws on. It does not touch
-	// the request's body.
+	// Call describes a request by its URL and headers. It does not touch the
+	// body.
 	Call(r *http.Request) Call
 
-	// Read completes a call by what its request's body says: the Key and the
-	// number of requests where the call is Open, and what it costs in tokens
-	// if that is asked for.
+	// Read completes a call from the request's body: Key and the number of
+	// requests where the call is Open, Continues, and the cost in tokens if
+	// tokens is true.
 	Read(c *Call, body io.Reader, tokens bool)
 
-	// Refusal reads why a request was refused. body is the beginning of the
-	// response's body, up to 64 KiB.
+	// Refuses reports, from status and headers alone, whether a response may
+	// be a refusal. Refusal is called only for such responses.
+	Refuses(r *http.Response) bool
+
+	// Refusal reads a refusal. body is the beginning of the response's body,
+	// decompressed, at most 64 KiB.
 	Refusal(r *http.Response, body []byte) Refusal
 
-	// Levels reads what the headers of a response, accepted or refused, say of
-	// the limits of its key.
+	// Levels reads the limits that the headers of a response state, accepted
+	// or refused.
 	Levels(r *http.Response) []Level
+
+	// Event reads an error in the body of a response with status 200: the data
+	// of an event, the payload of a binary message, or a whole JSON body. kind
+	// is the event's name or the message's type, "" if there is none. ok is
+	// false if the error is not a refusal.
+	Event(r *http.Response, kind string, data []byte) (ref Refusal, ok bool)
 }
 
-// A Call is what a request asks for.
+// A Call describes a request: the quota it draws on, and what it costs.
 type Call struct {
-	Key    string         // of the quota it draws on
-	Aside  bool           // not one of the calls that a model's quota is for: only a quota of that very key limits it
-	Open   bool           // its Key, or how many requests it counts for, stands in the body
-	Cost   Cost           // as estimated
-	Exact  bool           // the server charges Cost as it is, and not what Usage says
-	Usage  []Usage        // where the response says what it has cost; shared, not to be changed
-	Once   bool           // creates something: must not be sent again when its fate is unknown
-	Refill Refill         // the rule by which the API's tokens come back; Auto: not known
-	Zone   *time.Location // where the API's days begin; nil: UTC
+	// Key names the quota that the request draws on: a model, a deployment or
+	// a host. A service tier that has limits of its own follows the model's
+	// name after a colon, as in "gpt-5:flex".
+	Key string
+
+	// Aside marks a request that a model's quota does not cover, such as a
+	// listing. Only a quota of that very Key limits it.
+	Aside bool
+
+	// Open reports that the body states the Key, or how many requests it
+	// counts for. API.Read fills them in.
+	Open bool
+
+	// Boundary separates the parts of a multipart/form-data body, for
+	// API.Read. Empty: the body is JSON.
+	Boundary string
+
+	// Cost is the estimated cost, by Unit.
+	Cost Cost
+
+	// Exact reports that the server charges Cost, whatever Usage says.
+	Exact bool
+
+	// Continues reports that the server keeps the prompt's history and charges
+	// for it: the body shows only a part of the cost.
+	Continues bool
+
+	// Usage lists where the response states the cost. It is shared: do not
+	// change it. nil: the response does not state it.
+	Usage []Usage
+
+	// Once reports that the request creates something, and must not be sent
+	// again when its fate is unknown.
+	Once bool
+
+	// Refill is the rule by which the API returns tokens. Auto: not known.
+	Refill Refill
+
+	// Zone is where the API's days begin. nil: UTC.
+	Zone *time.Location
 }
 
-// A Refusal is what a response with status 429 or 503 says.
+// A Usage locates a number in a response that states a part of the cost. The
+// response is a JSON document, an array of documents, or a stream of them; the
+// last value in it counts.
+//
+// Paths of one Unit that end in the same name locate the same figure, which
+// streams state in another place than other responses. Different figures of one
+// Unit add up.
+type Usage struct {
+	Path []string // names from the document's root; an array's elements share its path
+	Unit Unit
+}
+
+// A Refusal states why and for how long a server refuses a request.
 type Refusal struct {
-	Wait   time.Duration // from when the response arrived; meaningful if Hinted
-	Hinted bool          // it says when to try again
-	Never  bool          // no waiting helps
-	Limits []Violation   // what was exceeded; none: it does not say
+	Wait     time.Duration // from the arrival of the response; meaningful if Hinted
+	Hinted   bool          // the response says when to try again
+	Never    bool          // waiting does not help: no credit, or the request exceeds the limit
+	None     bool          // the response is not a refusal: it goes to the caller, nothing is drained
+	Overload bool          // the server is busy, the quota is not spent: only this request backs off
+	Slower   bool          // the server asks for a rate that grows more slowly
+	Limits   []Violation   // the exceeded limits, at most 16; empty: not stated
 }
 
 // A Violation is a limit that the server says was exceeded. Zero fields are
 // unknown.
 type Violation struct {
-	Unit  Unit
-	N     int64
-	Per   time.Duration
-	Model string // the quota's name for the model, where it has one
+	Unit      Unit
+	N         int64
+	Per       time.Duration
+	Model     string // the quota's name for the model; several models may share it
+	Uncounted bool   // the limit counts something that has no Unit, such as images; Unit is meaningless
 }
 
-// A Level is what a response's headers say of a limit.
+// A Level is a limit and what is left of it, as the headers of a response state
+// them.
 type Level struct {
 	Unit Unit
-	N    int64         // how many; 0: it does not say
-	Per  time.Duration // in how long; 0: it does not say
-	Left int64         // how many are left, this request taken off; -1: it does not say
-	Full time.Duration // in which all of them are back, if none is taken; -1: it does not say
+	N    int64         // the limit; 0: not stated, and Left is 0
+	Per  time.Duration // the limit's span, at most 31 days; 0: not stated
+	Left int64         // what is left after this request, from 0 to N; -1: not stated
+	Full time.Duration // time until all of it is back, if nothing is taken; -1: not stated
+	Name string        // name of a policy that applies only to the requests whose responses state it; "": the limit is the key's own
 }
 
 // Daily reports whether the refusal is for a quota of a day or longer: the
@@ -125,52 +192,25 @@ func (r Refusal) Daily() bool {
 	return false
 }
 
-// For returns the API that a request is for, by its host or its path, so that a
-// proxy's base URL will do: Gemini, Bedrock, Anthropic, Cohere,
-// OpenAI, else HTTP.
+// For returns the API that a request is for, by its host or by its path, so that
+// a proxy's base URL will do; HTTP if it is none that is known.
 func For(r *http.Request) API {
-	if _, method := call(r.URL.Path); method != "" {
+	host := r.URL.Hostname()
+	switch {
+	case isGemini(r, host):
 		return Gemini
-	}
-	switch host := r.URL.Hostname(); {
-	case host == "generativelanguage.googleapis.com",
-		strings.HasSuffix(host, "aiplatform.googleapis.com"),
-		strings.HasPrefix(host, "aiplatform.") && strings.HasSuffix(host, ".googleapis.com"):
-		return Gemini
-	case isBedrock(r):
+	case isBedrock(r, host):
 		return Bedrock
-	case host == "api.anthropic.com", r.Header.Get("Anthropic-Version") != "":
+	case isAnthropic(r, host):
 		return Anthropic
-	case host == "api.cohere.com", host == "api.cohere.ai":
+	case isCohere(host):
 		return Cohere
-	case like[host], model(r):
+	case isOpenAI(r, host):
 		return OpenAI
-	}
-	for _, zone := range []string{".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"} {
-		if strings.HasSuffix(r.URL.Hostname(), zone) {
-			return OpenAI
-		}
+	case isGoogle(host):
+		return googleAPI
+	case isGitHub(r, host):
+		return gitHub
 	}
 	return HTTP
-}
-
-// like are the hosts of APIs like OpenAI's. Others are known by their paths.
-var like = map[string]bool{
-	"api.cerebras.ai":               true,
-	"api.deepinfra.com":             true,
-	"api.deepseek.com":              true,
-	"api.fireworks.ai":              true,
-	"api.groq.com":                  true,
-	"api.mistral.ai":                true,
-	"api.openai.com":                true,
-	"api.perplexity.ai":             true,
-	"api.sambanova.ai":              true,
-	"api.together.ai":               true,
-	"api.together.xyz":              true,
-	"api.x.ai":                      true,
-	"inference.do-ai.run":           true,
-	"models.github.ai":              true,
-	"models.inference.ai.azure.com": true,
-	"openrouter.ai":                 true,
-	"router.huggingface.co":         true,
 }

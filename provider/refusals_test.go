@@ -45,7 +45,13 @@ func TestRefusals(t *testing.T) {
 		if r.StatusCode == http.StatusOK {
 			continue // not a refusal by its status
 		}
+		if !provider.For(req).Refuses(r) {
+			t.Errorf("%s: not taken for a refusal", s.name)
+		}
 		got := provider.For(req).Refusal(r, []byte(body))
+		if got.None {
+			t.Errorf("%s: no refusal after all", s.name)
+		}
 		wait, never, limits := "-", "no", []string{"-"}
 		if got.Hinted {
 			wait = got.Wait.String()
@@ -55,6 +61,9 @@ func TestRefusals(t *testing.T) {
 		}
 		for i, v := range got.Limits {
 			limit := fmt.Sprintf("%v:%d/%v", v.Unit, v.N, v.Per)
+			if v.Uncounted {
+				limit = fmt.Sprintf("uncounted:%d/%v", v.N, v.Per)
+			}
 			if v.Model != "" {
 				limit += "@" + v.Model
 			}
@@ -91,7 +100,7 @@ func FuzzResponse(f *testing.F) {
 				t.Errorf("%d violations and %d levels", len(ref.Limits), len(levels))
 			}
 			for _, l := range levels {
-				if l.N <= 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
+				if l.N < 0 || l.N == 0 && l.Left != 0 || l.Per < 0 || l.Left < -1 || l.Left > l.N || l.Full < -1 {
 					t.Errorf("%+v", l)
 				}
 			}

@@ -10,7 +10,10 @@ import (
 
 	"github.com/go-redis/redis_rate/v10"
 
-	"example.com/tollgate"
+	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/estimate"
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/redislimit"
 	"example.com/tollgate/redislimit/internal/redistest"
 )
@@ -23,9 +26,9 @@ func BenchmarkFree(b *testing.B) {
 	ctx := context.Background()
 	rate := redis_rate.NewLimiter(c)
 	many := redis_rate.Limit{Rate: 1e9, Burst: 1e9, Period: time.Minute}
-	l := redislimit.New(c, redislimit.Options{Timeout: time.Second})("k", tollgate.Quota{
-		{N: 1e9, Per: time.Minute},
-		{Unit: tollgate.Tokens, N: 1e12, Per: time.Minute},
+	l := limiter.New("k", limiter.Options{
+		Limits: []refill.Limit{{N: 1e9, Per: time.Minute}, {Unit: refill.Tokens, N: 1e12, Per: time.Minute}},
+		Shared: redislimit.New(c, redislimit.Options{Timeout: time.Second}),
 	})
 	var place atomic.Uint64
 	for _, callers := range []int{1, 64} {
@@ -38,13 +41,13 @@ func BenchmarkFree(b *testing.B) {
 				return err
 			}},
 			{"redislimit", func() error {
-				g, err := l.Acquire(ctx, tollgate.Ask{Place: place.Add(1), Cost: [3]int64{1, 1000}})
-				if err != nil {
+				g := &limiter.Request{Request: engine.Request{Place: place.Add(1), Draw: estimate.Draw{Cost: refill.Cost{1, 1000}}}}
+				if err := l.Acquire(ctx, g); err != nil {
 					return err
 				}
 				g.Sent()
-				g.Answered(200, time.Time{}, nil)
-				g.Done()
+				g.Answered(engine.Answer{})
+				g.Closed()
 				return nil
 			}},
 		} {

@@ -8,8 +8,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/tollgate"
 	"example.com/tollgate/internal/conformance"
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/redislimit"
 	"example.com/tollgate/redislimit/internal/redistest"
 )
@@ -19,10 +20,11 @@ const late = 2 * time.Second
 
 func conform(t *testing.T, c redis.UniversalClient) {
 	var keys atomic.Int64
-	conformance.Run(t, late, func(t *testing.T, f func(*testing.T, func(tollgate.Quota) tollgate.Limiter)) {
+	conformance.Run(t, late, func(t *testing.T, f func(*testing.T, func([]refill.Limit) *limiter.Limiter)) {
 		t.Parallel()
-		f(t, func(q tollgate.Quota) tollgate.Limiter {
-			return redislimit.New(c, redislimit.Options{Timeout: late, OnError: redislimit.FailClosed})(fmt.Sprintf("a {key} %d", keys.Add(1)), q)
+		f(t, func(q []refill.Limit) *limiter.Limiter {
+			shared := redislimit.New(c, redislimit.Options{Timeout: late, OnError: redislimit.FailClosed})
+			return limiter.New(fmt.Sprintf("a {key} %d", keys.Add(1)), limiter.Options{Limits: q, Shared: shared})
 		})
 	})
 }

@@ -13,7 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"example.com/tollgate"
-	"example.com/tollgate/provider"
+	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/estimate"
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/redislimit"
 	"example.com/tollgate/redislimit/internal/redistest"
 )
@@ -200,23 +203,26 @@ func TestOnError(t *testing.T) {
 			}
 			c := s.Client()
 			defer c.Close()
-			l := redislimit.New(c, redislimit.Options{OnError: on, Instances: 5, Timeout: 50 * time.Millisecond})("k", tollgate.Quota{{N: 10, Per: time.Hour, Refill: tollgate.Window}})
+			l := limiter.New("k", limiter.Options{
+				Limits: []refill.Limit{{N: 10, Per: time.Hour, Rule: refill.Window}},
+				Shared: redislimit.New(c, redislimit.Options{OnError: on, Instances: 5, Timeout: 50 * time.Millisecond}),
+			})
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 			defer cancel()
 			passed := 0
 			var last error
 			for i := range 5 {
-				g, err := l.Acquire(ctx, tollgate.Ask{Place: uint64(i + 1), Cost: [3]int64{1}})
-				if last = err; err == nil {
+				g := ask(uint64(i + 1))
+				if last = l.Acquire(ctx, g); last == nil {
 					passed++
-					g.Done()
+					g.Closed()
 				}
 			}
 			want := map[redislimit.OnError]int{redislimit.FallBack: 2, redislimit.FailOpen: 5, redislimit.FailClosed: 0}[on]
 			if passed != want {
 				t.Errorf("%v: %d passed, want %d", on, passed, want)
 			}
-			if limited := errors.Is(last, tollgate.ErrLimited); on == redislimit.FallBack && !limited || on == redislimit.FailClosed && (last == nil || limited) {
+			if limited := errors.Is(last, limiter.ErrRejected); on == redislimit.FallBack && !limited || on == redislimit.FailClosed && (last == nil || limited) {
 				t.Errorf("%v: error %v", on, last)
 			}
 			if stop {
@@ -233,46 +239,57 @@ func TestContext(t *testing.T) {
 	defer s.Continue()
 	c := s.Client()
 	defer c.Close()
-	l := redislimit.New(c, redislimit.Options{Timeout: time.Hour})("k", tollgate.Quota{tollgate.RPM(10)})
+	l := limiter.New("k", limiter.Options{
+		Limits: []refill.Limit{{N: 10, Per: time.Minute}},
+		Shared: redislimit.New(c, redislimit.Options{Timeout: time.Hour}),
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if _, err := l.Acquire(ctx, tollgate.Ask{Place: 1, Cost: [3]int64{1}}); err != context.Canceled {
+	if err := l.Acquire(ctx, ask(1)); err != context.Canceled {
 		t.Errorf("error %v, want the context's", err)
 	}
+}
+
+// ask is a request for one token.
+func ask(place uint64) *limiter.Request {
+	return &limiter.Request{Request: engine.Request{Place: place, Draw: estimate.Draw{Cost: refill.Cost{1}}}}
 }
 
 // A drain that one process hears of holds up the others from their next decision
 // on, and those who wait already.
 func TestDrain(t *testing.T) {
 	s := redistest.Start(t)
-	limiter := func() tollgate.Limiter {
+	process := func() *limiter.Limiter {
 		c := s.Client()
 		t.Cleanup(func() { c.Close() })
-		return redislimit.New(c, redislimit.Options{Timeout: time.Second})("k", tollgate.Quota{{N: 10, Per: time.Second, Refill: tollgate.Window}})
+		return limiter.New("k", limiter.Options{
+			Limits: []refill.Limit{{N: 10, Per: time.Second, Rule: refill.Window}},
+			Shared: redislimit.New(c, redislimit.Options{Timeout: time.Second}),
+		})
 	}
-	acquire := func(l tollgate.Limiter, place uint64) tollgate.Grant {
-		g, err := l.Acquire(t.Context(), tollgate.Ask{Place: place, Cost: [3]int64{1}})
-		if err != nil {
+	acquire := func(l *limiter.Limiter, place uint64) *limiter.Request {
+		g := ask(place)
+		if err := l.Acquire(t.Context(), g); err != nil {
 			t.Fatal(err)
 		}
 		g.Sent()
 		return g
 	}
-	one, other := limiter(), limiter()
+	one, other := process(), process()
 	g := acquire(one, 1)
 	for i := range 9 {
-		acquire(other, uint64(i+1)).Answered(200, time.Time{}, nil)
+		acquire(other, uint64(i+1)).Answered(engine.Answer{})
 	}
 	waited := make(chan time.Time)
 	go func() {
 		acquire(other, 10)
 		waited <- time.Now()
 	}()
-	g.Answered(429, time.Time{}, nil)
-	g.Refused(429, provider.Refusal{Wait: 3 * time.Second, Hinted: true})
+	g.Answered(engine.Answer{Refused: true})
+	g.Refused(engine.Refusal{Wait: 3 * time.Second})
 	began := time.Now()
 	time.Sleep(100 * time.Millisecond)
-	if st := other.Status(); st.Waiting != 1 {
+	if st, _ := other.Status(); st.Waiting != 1 {
 		t.Errorf("%+v, want one that waits", st)
 	}
 	if got := (<-waited).Sub(began); got < 2900*time.Millisecond {

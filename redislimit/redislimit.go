@@ -1,4 +1,4 @@
-// Package redislimit shares the quotas of a [tollgate.Transport] between
+// Package redislimit shares the quotas of a tollgate.Transport between
 // machines, through Redis or Valkey:
 //
 //	t := &tollgate.Transport{
@@ -19,7 +19,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/tollgate"
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/share"
 )
 
 // Options say how a quota is shared.
@@ -41,30 +42,28 @@ type Options struct {
 
 // OnError is what is done with requests while Redis does not answer. Whenever
 // that changes, Trace.StoreError is called.
-type OnError = tollgate.OnError
+type OnError = share.OnError
 
 // The ways.
 const (
-	FallBack   = tollgate.FallBack   // each process keeps to its part of the quota, by Instances
-	FailOpen   = tollgate.FailOpen   // requests are sent without regard to the quota
-	FailClosed = tollgate.FailClosed // requests fail
+	FallBack   = share.FallBack   // each process keeps to its part of the quota, by Instances
+	FailOpen   = share.FailOpen   // requests are sent without regard to the quota
+	FailClosed = share.FailClosed // requests fail
 )
 
 // New returns what goes into the Limiter field of a Transport. It panics if there
-// is no client, and as [tollgate.NewGate] does.
-func New(c redis.UniversalClient, o Options) func(key string, q tollgate.Quota) tollgate.Limiter {
+// is no client.
+func New(c redis.UniversalClient, o Options) *limiter.Shared {
 	if c == nil {
 		panic("tollgate: redislimit.New without a client")
 	}
 	if o.Prefix == "" {
 		o.Prefix = "tollgate:"
 	}
-	return func(key string, q tollgate.Quota) tollgate.Limiter {
-		return tollgate.NewShared(key, q, tollgate.SharedOptions{
-			Store:     newStore(c, o.Prefix, key),
-			OnError:   o.OnError,
-			Instances: o.Instances,
-			Timeout:   o.Timeout,
-		})
+	return &limiter.Shared{
+		Store:     func(key string) limiter.Store { return newStore(c, o.Prefix, key) },
+		OnError:   o.OnError,
+		Instances: o.Instances,
+		Timeout:   o.Timeout,
 	}
 }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/tollgate"
-	"example.com/tollgate/provider"
+	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/share"
 )
 
 var (
@@ -41,18 +41,18 @@ func newStore(c redis.UniversalClient, prefix, key string) *store {
 	// The braces have all of a cluster's keys of a quota in one place, were there
 	// ever more than one. A brace in the key itself must not move them.
 	tag := strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D").Replace(key)
-	return &store{client: c, keys: []string{prefix + "{" + tag + "}"}, id: strconv.FormatUint(rand.Uint64(), 36), lease: tollgate.Lease}
+	return &store{client: c, keys: []string{prefix + "{" + tag + "}"}, id: strconv.FormatUint(rand.Uint64(), 36), lease: share.Lease}
 }
 
-func (s *store) Exchange(ctx context.Context, b tollgate.Batch) (tollgate.Reply, error) {
+func (s *store) Exchange(ctx context.Context, b share.Batch) (share.Reply, error) {
 	values, err := exchange.Run(ctx, s.client, s.keys, s.arguments(b)...).Int64Slice()
 	if err != nil {
-		return tollgate.Reply{}, fmt.Errorf("tollgate: redis: %w", err)
+		return share.Reply{}, fmt.Errorf("tollgate: redis: %w", err)
 	}
 	return read(values, b.Limits)
 }
 
-func (s *store) arguments(b tollgate.Batch) []any {
+func (s *store) arguments(b share.Batch) []any {
 	a := make([]any, 0, 16+6*len(b.Limits)+8*len(b.Reports)+3*len(b.Asks))
 	add := func(n ...int64) {
 		for _, n := range n {
@@ -66,10 +66,10 @@ func (s *store) arguments(b tollgate.Batch) []any {
 	}
 	add(now, s.lease.Microseconds(), grace.Microseconds(), int64(len(b.Limits)))
 	for _, l := range b.Limits {
-		add(int64(l.Unit), l.N, micros(l.Per), int64(l.Refill), l.Burst)
+		add(int64(l.Unit), l.N, micros(l.Per), int64(l.Rule), l.Burst)
 	}
 	for _, m := range b.Midnights {
-		add(m.UnixMicro())
+		add(int64(m / time.Microsecond))
 	}
 	for i := range b.Limits {
 		var n int64
@@ -80,18 +80,16 @@ func (s *store) arguments(b tollgate.Batch) []any {
 	}
 	add(int64(len(b.Reports)))
 	for _, r := range b.Reports {
-		var anew, date int64
+		var anew int64
 		if r.Anew {
 			anew = 1
 		}
-		if !r.Date.IsZero() {
-			date = r.Date.UnixMicro()
-		}
+		date := int64(r.Date / time.Microsecond)
 		add(int64(r.Event), int64(r.Limit), r.N, r.Taken.Microseconds(), max(r.Ago, 0).Microseconds(), micros(r.For), anew, date)
 	}
 	add(int64(len(b.Asks)))
 	for _, c := range b.Asks {
-		add(c[provider.Requests], c[provider.Tokens], c[provider.OutputTokens])
+		add(c[refill.Requests], c[refill.Tokens], c[refill.OutputTokens])
 	}
 	return a
 }
@@ -102,7 +100,7 @@ func micros(d time.Duration) int64 {
 }
 
 // read reads what the script replies.
-func read(v []int64, limits []tollgate.Limit) (r tollgate.Reply, err error) {
+func read(v []int64, limits []refill.Limit) (r share.Reply, err error) {
 	next := func() (n int64) {
 		if len(v) == 0 {
 			err = fmt.Errorf("tollgate: redis: the reply ends early")
@@ -117,14 +115,14 @@ func read(v []int64, limits []tollgate.Limit) (r tollgate.Reply, err error) {
 		return r, fmt.Errorf("tollgate: redis: a reply of %d limits to %d", n, len(limits))
 	}
 	for _, l := range limits {
-		news := tollgate.LimitNews{Limit: l}
-		news.N, news.Refill, news.Burst = next(), tollgate.Refill(next()), next()
-		news.Left, news.Full, news.Dry = next(), span(), span()
-		r.Limits = append(r.Limits, news)
+		state := share.State{Limit: l}
+		state.N, state.Rule, state.Burst = next(), refill.Rule(next()), next()
+		state.Left, state.Full, state.Dry = next(), span(), span()
+		r.Limits = append(r.Limits, state)
 	}
 	for n := next(); n > 0 && err == nil; n-- {
-		l := tollgate.Limit{Unit: tollgate.Unit(next()), N: next(), Per: span()}
-		l.Refill, l.Burst = tollgate.Refill(next()), next()
+		l := refill.Limit{Unit: int(next()), N: next(), Per: span()}
+		l.Rule, l.Burst = refill.Rule(next()), next()
 		r.Others = append(r.Others, l)
 	}
 	r.Wait = max(r.Wait, 0)

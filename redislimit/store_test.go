@@ -11,8 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"example.com/tollgate"
-	"example.com/tollgate/provider"
+	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/share"
 	"example.com/tollgate/redislimit/internal/redistest"
 )
 
@@ -37,7 +37,7 @@ func stores(t testing.TB, n int) ([]*store, *fake, *redis.Client) {
 	return list, f, c
 }
 
-func trade(t testing.TB, s *store, b tollgate.Batch) tollgate.Reply {
+func trade(t testing.TB, s *store, b share.Batch) share.Reply {
 	t.Helper()
 	r, err := s.Exchange(context.Background(), b)
 	if err != nil {
@@ -46,23 +46,23 @@ func trade(t testing.TB, s *store, b tollgate.Batch) tollgate.Reply {
 	return r
 }
 
-func ask(n int, c provider.Cost) (list []provider.Cost) {
+func ask(n int, c refill.Cost) (list []refill.Cost) {
 	for range n {
 		list = append(list, c)
 	}
 	return list
 }
 
-var one = provider.Cost{1}
+var one = refill.Cost{1}
 
 // At random, against an account of all that was ever spent: never more than N in
 // any span, whatever the rule, and never later than it has to be.
 func TestStoreSpans(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		for _, refill := range []tollgate.Refill{tollgate.Window, tollgate.Steady} {
+		for _, rule := range []refill.Rule{refill.Window, refill.Steady} {
 			list, f, _ := stores(t, 3)
-			limit := tollgate.Limit{N: 1 + rnd.Int64N(400), Per: time.Duration(1+rnd.IntN(60)) * time.Second, Refill: refill}
+			limit := refill.Limit{N: 1 + rnd.Int64N(400), Per: time.Duration(1+rnd.IntN(60)) * time.Second, Rule: rule}
 			type grant struct {
 				taken   time.Duration
 				at      int64 // when it was, then when it arrived
@@ -73,16 +73,16 @@ func TestStoreSpans(t *testing.T) {
 			var wait time.Duration
 			for range 400 {
 				s := list[rnd.IntN(len(list))]
-				b := tollgate.Batch{Limits: []tollgate.Limit{limit}, Asks: ask(1+rnd.IntN(5), provider.Cost{1 + rnd.Int64N(3)})}
+				b := share.Batch{Limits: []refill.Limit{limit}, Asks: ask(1+rnd.IntN(5), refill.Cost{1 + rnd.Int64N(3)})}
 				rest := flying[:0]
 				for _, g := range flying {
 					switch {
 					case g.arrives > f.micros:
 						rest = append(rest, g)
 					case rnd.IntN(10) == 0:
-						b.Reports = append(b.Reports, tollgate.Report{Event: tollgate.Unspent, N: g.n, Taken: g.taken, Ago: time.Duration(f.micros-g.arrives) * time.Microsecond})
+						b.Reports = append(b.Reports, share.Report{Event: share.Unspent, N: g.n, Taken: g.taken, Ago: time.Duration(f.micros-g.arrives) * time.Microsecond})
 					default:
-						b.Reports = append(b.Reports, tollgate.Report{Event: tollgate.Spent, N: g.n, Taken: g.taken, Ago: time.Duration(f.micros-g.arrives) * time.Microsecond})
+						b.Reports = append(b.Reports, share.Report{Event: share.Spent, N: g.n, Taken: g.taken, Ago: time.Duration(f.micros-g.arrives) * time.Microsecond})
 						g.at = g.arrives
 						arrived = append(arrived, g)
 					}
@@ -108,7 +108,7 @@ func TestStoreSpans(t *testing.T) {
 					}
 				}
 				// A bucket of capacity N that refills all the while lets 2N through in a span.
-				if most := map[bool]int64{true: limit.N, false: 2 * limit.N}[refill == tollgate.Window]; n > most {
+				if most := map[bool]int64{true: limit.N, false: 2 * limit.N}[rule == refill.Window]; n > most {
 					t.Fatalf("%v, seed %d: %d in %v from grant %d on, want at most %d", limit, seed, n, limit.Per, i, most)
 				}
 			}
@@ -123,14 +123,14 @@ func TestStoreSpans(t *testing.T) {
 func TestStoreBack(t *testing.T) {
 	for _, n := range []int64{1, 10, 5000, 4_000_000} {
 		list, f, _ := stores(t, 1)
-		limit := tollgate.Limit{N: n, Per: time.Minute, Refill: tollgate.Window}
-		b := tollgate.Batch{Limits: []tollgate.Limit{limit}, Asks: []provider.Cost{{n}}}
+		limit := refill.Limit{N: n, Per: time.Minute, Rule: refill.Window}
+		b := share.Batch{Limits: []refill.Limit{limit}, Asks: []refill.Cost{{n}}}
 		r := trade(t, list[0], b)
 		if r.Granted != 1 || !r.Lost {
 			t.Fatalf("%+v", r)
 		}
 		f.pass(200 * time.Millisecond)
-		b.Reports = []tollgate.Report{{Event: tollgate.Spent, N: n, Taken: r.Taken, Ago: 100 * time.Millisecond}}
+		b.Reports = []share.Report{{Event: share.Spent, N: n, Taken: r.Taken, Ago: 100 * time.Millisecond}}
 		r = trade(t, list[0], b)
 		if r.Granted != 0 || r.Wait < 59900*time.Millisecond || r.Wait > 60300*time.Millisecond {
 			t.Errorf("of %d, %+v", n, r)
@@ -146,7 +146,7 @@ func TestStoreBack(t *testing.T) {
 // Tokens of which nothing is heard have been spent a second later.
 func TestStoreUnheard(t *testing.T) {
 	list, f, _ := stores(t, 2)
-	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 5, Per: 10 * time.Second, Refill: tollgate.Window}}, Asks: ask(5, one)}
+	b := share.Batch{Limits: []refill.Limit{{N: 5, Per: 10 * time.Second, Rule: refill.Window}}, Asks: ask(5, one)}
 	trade(t, list[0], b)
 	f.pass(10500 * time.Millisecond)
 	if r := trade(t, list[1], b); r.Granted != 0 {
@@ -162,18 +162,18 @@ func TestStoreUnheard(t *testing.T) {
 // has them no longer.
 func TestStoreLease(t *testing.T) {
 	list, f, _ := stores(t, 2)
-	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 3}}, Asks: ask(5, one)}
+	b := share.Batch{Limits: []refill.Limit{{N: 3}}, Asks: ask(5, one)}
 	if r := trade(t, list[0], b); r.Granted != 3 {
 		t.Fatalf("%+v", r)
 	}
 	for range 5 { // it lives
 		f.pass(3 * time.Second)
-		trade(t, list[0], tollgate.Batch{Limits: b.Limits, Holding: []int64{3}})
+		trade(t, list[0], share.Batch{Limits: b.Limits, Holding: []int64{3}})
 		if r := trade(t, list[1], b); r.Granted != 0 {
 			t.Fatalf("%+v while they are held", r)
 		}
 	}
-	f.pass(tollgate.Lease + time.Second)
+	f.pass(share.Lease + time.Second)
 	if r := trade(t, list[1], b); r.Granted != 3 {
 		t.Errorf("%+v, want the tokens of the one that died", r)
 	}
@@ -184,14 +184,14 @@ func TestStoreDay(t *testing.T) {
 	list, f, _ := stores(t, 2)
 	midnight := time.UnixMicro(f.micros).UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
 	f.micros = midnight.Add(-time.Minute).UnixMicro()
-	days := func(clock time.Duration) (list [4]time.Time) { // of a process whose clock is off
+	days := func(clock time.Duration) (list [4]time.Duration) { // of a process whose clock is off
 		day := time.UnixMicro(f.micros).Add(clock).UTC().Truncate(24 * time.Hour)
 		for i := range list {
-			list[i] = day.AddDate(0, 0, i-1)
+			list[i] = time.Duration(day.AddDate(0, 0, i-1).UnixNano())
 		}
 		return list
 	}
-	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 2, Per: 24 * time.Hour, Refill: tollgate.Calendar}}, Asks: ask(3, one), Midnights: days(5 * time.Minute)}
+	b := share.Batch{Limits: []refill.Limit{{N: 2, Per: 24 * time.Hour, Rule: refill.Calendar}}, Asks: ask(3, one), Midnights: days(5 * time.Minute)}
 	if r := trade(t, list[0], b); r.Granted != 2 || r.Wait != time.Minute {
 		t.Errorf("granted %d, wait %v; want 2 and a minute", r.Granted, r.Wait)
 	}
@@ -210,22 +210,22 @@ func TestStoreDay(t *testing.T) {
 // What one process is told others know with their next call.
 func TestStoreNews(t *testing.T) {
 	list, _, _ := stores(t, 2)
-	configured := tollgate.Limit{N: 100, Per: time.Minute, Refill: tollgate.Window}
+	configured := refill.Limit{N: 100, Per: time.Minute, Rule: refill.Window}
 	lower := configured
 	lower.N = 15
-	other := tollgate.Limit{Unit: tollgate.Tokens, N: 1000, Per: time.Minute, Refill: tollgate.Steady}
-	trade(t, list[0], tollgate.Batch{Limits: []tollgate.Limit{lower, other}, Reports: []tollgate.Report{
-		{Event: tollgate.Limited},
-		{Event: tollgate.Limited, Limit: 1},
-		{Event: tollgate.Level, N: 3},
-		{Event: tollgate.Drain, Limit: 1, For: 20 * time.Second},
-		{Event: tollgate.Pause, For: 7 * time.Second},
+	other := refill.Limit{Unit: refill.Tokens, N: 1000, Per: time.Minute, Rule: refill.Steady}
+	trade(t, list[0], share.Batch{Limits: []refill.Limit{lower, other}, Reports: []share.Report{
+		{Event: share.Limited},
+		{Event: share.Limited, Limit: 1},
+		{Event: share.Level, N: 3},
+		{Event: share.Drain, Limit: 1, For: 20 * time.Second},
+		{Event: share.Pause, For: 7 * time.Second},
 	}})
-	r := trade(t, list[1], tollgate.Batch{Limits: []tollgate.Limit{configured}, Asks: ask(1, one)})
+	r := trade(t, list[1], share.Batch{Limits: []refill.Limit{configured}, Asks: ask(1, one)})
 	if r.Granted != 0 || r.Wait != 7*time.Second || r.Pause != 7*time.Second || r.Limits[0].N != 15 || r.Limits[0].Left != 3 || len(r.Others) != 1 || r.Others[0] != other {
 		t.Errorf("%+v", r)
 	}
-	r = trade(t, list[1], tollgate.Batch{Limits: []tollgate.Limit{configured, other}})
+	r = trade(t, list[1], share.Batch{Limits: []refill.Limit{configured, other}})
 	if r.Limits[1].Dry != 20*time.Second || r.Limits[1].Left > 0 {
 		t.Errorf("%+v", r.Limits[1])
 	}
@@ -234,10 +234,10 @@ func TestStoreNews(t *testing.T) {
 // Two processes that keep a limit by different rules have one limit all the same.
 func TestStoreRules(t *testing.T) {
 	list, f, _ := stores(t, 2)
-	limits := []tollgate.Limit{{N: 10, Per: time.Minute, Refill: tollgate.Window}, {N: 10, Per: time.Minute, Refill: tollgate.Steady}}
+	limits := []refill.Limit{{N: 10, Per: time.Minute, Rule: refill.Window}, {N: 10, Per: time.Minute, Rule: refill.Steady}}
 	granted := 0
 	for i := range 20 {
-		granted += trade(t, list[i%2], tollgate.Batch{Limits: limits[i%2 : i%2+1], Asks: ask(2, one)}).Granted
+		granted += trade(t, list[i%2], share.Batch{Limits: limits[i%2 : i%2+1], Asks: ask(2, one)}).Granted
 		f.pass(100 * time.Millisecond)
 	}
 	if granted != 10 {
@@ -249,7 +249,7 @@ func TestStoreRules(t *testing.T) {
 // has died does not hold up the others.
 func TestStoreTurns(t *testing.T) {
 	list, f, _ := stores(t, 4)
-	b := tollgate.Batch{Limits: []tollgate.Limit{{N: 10, Per: 10 * time.Second, Refill: tollgate.Steady, Burst: 1}}, Asks: ask(20, one)}
+	b := share.Batch{Limits: []refill.Limit{{N: 10, Per: 10 * time.Second, Rule: refill.Steady, Burst: 1}}, Asks: ask(20, one)}
 	had := make([]int, len(list))
 	next := make([]int64, len(list)) // when each comes
 	calls, grants := 0, 0
@@ -294,7 +294,7 @@ func TestStoreMemory(t *testing.T) {
 		}
 		return n
 	}
-	limits := []tollgate.Limit{{N: 1000, Per: time.Minute, Refill: tollgate.Window}, {Unit: tollgate.Tokens, N: 4_000_000, Per: time.Minute, Refill: tollgate.Window}}
+	limits := []refill.Limit{{N: 1000, Per: time.Minute, Rule: refill.Window}, {Unit: refill.Tokens, N: 4_000_000, Per: time.Minute, Rule: refill.Window}}
 	before := used()
 	const keys = 1000
 	for k := range keys {
@@ -302,7 +302,7 @@ func TestStoreMemory(t *testing.T) {
 		s.now = f.now
 		if k == 0 { // one after the other, so that each slot has some
 			for range 1100 {
-				trade(t, s, tollgate.Batch{Limits: limits, Asks: []provider.Cost{{1, 4000}}})
+				trade(t, s, share.Batch{Limits: limits, Asks: []refill.Cost{{1, 4000}}})
 				f.pass(60 * time.Millisecond)
 			}
 		}
@@ -326,11 +326,11 @@ func TestStoreErrors(t *testing.T) {
 	list, _, c := stores(t, 1)
 	ctx := context.Background()
 	c.LPush(ctx, list[0].keys[0], "x")
-	if _, err := list[0].Exchange(ctx, tollgate.Batch{}); err == nil || !strings.HasPrefix(err.Error(), "tollgate: redis: ") {
+	if _, err := list[0].Exchange(ctx, share.Batch{}); err == nil || !strings.HasPrefix(err.Error(), "tollgate: redis: ") {
 		t.Errorf("error %v", err)
 	}
 	for _, v := range [][]int64{nil, {1, 2, 3}, {0, 1, 0, 0, 0, 2}, {0, 1, 0, 0, 0, 1, 5}, {0, 1, 0, 0, 0, 0, 1 << 40}} {
-		if _, err := read(v, []tollgate.Limit{{N: 1}}); err == nil {
+		if _, err := read(v, []refill.Limit{{N: 1}}); err == nil {
 			t.Errorf("reply %v is taken for one", v)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package conformance is what every tollgate.Limiter has to do, whether it keeps
-// its tokens in memory or shares them.
+// Package conformance is what a limiter has to do, whether it keeps its tokens in
+// memory or shares them.
 package conformance
 
 import (
@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"example.com/tollgate"
-	"example.com/tollgate/provider"
+	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/estimate"
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/refill"
 )
 
 // per is the span of the limits that are waited for: real servers' clocks run
@@ -19,7 +21,7 @@ const per = time.Second
 
 // Run tests a kind of Limiter. late is how much later than it could a request may
 // go, at an idle machine's worst.
-func Run(t *testing.T, late time.Duration, run func(t *testing.T, f func(t *testing.T, limiter func(q tollgate.Quota) tollgate.Limiter))) {
+func Run(t *testing.T, late time.Duration, run func(t *testing.T, f func(t *testing.T, limiter func(q []refill.Limit) *limiter.Limiter))) {
 	for name, test := range map[string]func(s suite){
 		"window":                      suite.window,
 		"steady":                      suite.steady,
@@ -43,7 +45,7 @@ func Run(t *testing.T, late time.Duration, run func(t *testing.T, f func(t *test
 		"status":                      suite.status,
 	} {
 		t.Run(name, func(t *testing.T) {
-			run(t, func(t *testing.T, limiter func(q tollgate.Quota) tollgate.Limiter) {
+			run(t, func(t *testing.T, limiter func(q []refill.Limit) *limiter.Limiter) {
 				test(suite{T: t, late: late, limiter: limiter})
 			})
 		})
@@ -53,28 +55,33 @@ func Run(t *testing.T, late time.Duration, run func(t *testing.T, f func(t *test
 type suite struct {
 	*testing.T
 	late    time.Duration
-	limiter func(q tollgate.Quota) tollgate.Limiter
+	limiter func(q []refill.Limit) *limiter.Limiter
+}
+
+// ask is a request for tokens.
+func ask(place uint64, c refill.Cost) *limiter.Request {
+	return &limiter.Request{Request: engine.Request{Place: place, Draw: estimate.Draw{Cost: c, Fixed: true}}}
 }
 
 // acquire lets a request through, and says when.
-func (s suite) acquire(l tollgate.Limiter, place uint64, c provider.Cost) (tollgate.Grant, time.Time) {
+func (s suite) acquire(l *limiter.Limiter, place uint64, c refill.Cost) (*limiter.Request, time.Time) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	g, err := l.Acquire(ctx, tollgate.Ask{Place: place, Cost: c, Fixed: true})
-	if err != nil {
+	g := ask(place, c)
+	if err := l.Acquire(ctx, g); err != nil {
 		s.Fatal(err)
 	}
 	return g, time.Now()
 }
 
 // answered is a request that was let through and answered.
-func (s suite) answered(l tollgate.Limiter, place uint64, c provider.Cost) time.Time {
+func (s suite) answered(l *limiter.Limiter, place uint64, c refill.Cost) time.Time {
 	s.Helper()
 	g, at := s.acquire(l, place, c)
 	g.Sent()
-	g.Answered(200, time.Time{}, nil)
-	g.Done()
+	g.Answered(engine.Answer{})
+	g.Closed()
 	return at
 }
 
@@ -86,14 +93,20 @@ func (s suite) after(what string, got, want time.Duration) {
 	}
 }
 
-var one = provider.Cost{provider.Requests: 1}
+// status is a snapshot of a limiter.
+func status(l *limiter.Limiter) engine.Status {
+	s, _ := l.Status()
+	return s
+}
 
-func tokens(n int64) provider.Cost {
-	return provider.Cost{provider.Requests: 1, provider.Tokens: n}
+var one = refill.Cost{refill.Requests: 1}
+
+func tokens(n int64) refill.Cost {
+	return refill.Cost{refill.Requests: 1, refill.Tokens: n}
 }
 
 func (s suite) window() {
-	l := s.limiter(tollgate.Quota{{N: 3, Per: per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 3, Per: per, Rule: refill.Window}})
 	var at [7]time.Time
 	for i := range at {
 		at[i] = s.answered(l, uint64(i+1), one)
@@ -104,7 +117,7 @@ func (s suite) window() {
 }
 
 func (s suite) steady() {
-	l := s.limiter(tollgate.Quota{{N: 10, Per: per, Refill: tollgate.Steady, Burst: 2}})
+	l := s.limiter([]refill.Limit{{N: 10, Per: per, Rule: refill.Steady, Burst: 2}})
 	first := s.answered(l, 1, one)
 	for i := range 6 {
 		at := s.answered(l, uint64(i+2), one)
@@ -115,13 +128,13 @@ func (s suite) steady() {
 }
 
 func (s suite) calendar() {
-	l := s.limiter(tollgate.Quota{{N: 2, Per: 3 * per, Refill: tollgate.Calendar}})
+	l := s.limiter([]refill.Limit{{N: 2, Per: 3 * per, Rule: refill.Calendar}})
 	// A server whose clock says what ours does.
 	ask := func(place uint64) time.Time {
 		g, at := s.acquire(l, place, one)
 		g.Sent()
-		g.Answered(200, time.Now().Truncate(time.Second), nil)
-		g.Done()
+		g.Answered(engine.Answer{Date: time.Duration(time.Now().Truncate(time.Second).UnixNano())})
+		g.Closed()
 		return at
 	}
 	var last time.Time
@@ -142,13 +155,13 @@ func (s suite) calendar() {
 }
 
 func (s suite) allOrNone() {
-	l := s.limiter(tollgate.Quota{{N: 5, Per: per, Refill: tollgate.Window}, {Unit: tollgate.Tokens, N: 100, Per: 3 * per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 5, Per: per, Rule: refill.Window}, {Unit: refill.Tokens, N: 100, Per: 3 * per, Rule: refill.Window}})
 	first := s.answered(l, 1, tokens(90))
 	done := make(chan time.Time)
 	go func() { done <- s.answered(l, 2, tokens(20)) }()
 	time.Sleep(per + per/2) // its requests are back, and it has taken none
-	for _, x := range l.Status().Limits {
-		if x.Unit == tollgate.Requests && x.Left != 5 {
+	for _, x := range status(l).Limits {
+		if x.Unit == refill.Requests && x.Left != 5 {
 			s.Errorf("%d requests left, want all 5", x.Left)
 		}
 	}
@@ -156,24 +169,24 @@ func (s suite) allOrNone() {
 }
 
 func (s suite) drain() {
-	l := s.limiter(tollgate.Quota{{N: 50, Per: per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 50, Per: per, Rule: refill.Window}})
 	g, _ := s.acquire(l, 1, one)
 	g.Sent()
-	g.Answered(429, time.Time{}, nil)
-	g.Refused(429, provider.Refusal{Wait: per, Hinted: true})
-	g.Done()
+	g.Answered(engine.Answer{Refused: true})
+	g.Refused(engine.Refusal{Wait: per})
+	g.Closed()
 	began := time.Now()
 	s.after("the first one", s.answered(l, 2, one).Sub(began), per)
 	s.after("the next one", s.answered(l, 3, one).Sub(began), per+per/50)
 }
 
 func (s suite) drainOne() {
-	l := s.limiter(tollgate.Quota{{N: 50, Per: per, Refill: tollgate.Window}, {Unit: tollgate.Tokens, N: 1000, Per: per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 50, Per: per, Rule: refill.Window}, {Unit: refill.Tokens, N: 1000, Per: per, Rule: refill.Window}})
 	g, _ := s.acquire(l, 1, tokens(10))
 	g.Sent()
-	g.Answered(429, time.Time{}, nil)
-	g.Refused(429, provider.Refusal{Wait: 3 * per, Hinted: true, Limits: []provider.Violation{{Unit: provider.Tokens, Per: per}}})
-	g.Done()
+	g.Answered(engine.Answer{Refused: true})
+	g.Refused(engine.Refusal{Wait: 3 * per, Limits: []engine.Named{{Unit: refill.Tokens, Per: per}}})
+	g.Closed()
 	began := time.Now()
 	s.after("one without tokens", s.answered(l, 2, one).Sub(began), 0)
 	s.after("one with tokens", s.answered(l, 3, tokens(1)).Sub(began), 3*per)
@@ -183,61 +196,61 @@ func (s suite) pause() {
 	l := s.limiter(nil)
 	g, _ := s.acquire(l, 1, one)
 	g.Sent()
-	g.Answered(429, time.Time{}, nil)
-	g.Refused(429, provider.Refusal{Wait: per, Hinted: true})
-	g.Done()
+	g.Answered(engine.Answer{Refused: true})
+	g.Refused(engine.Refusal{Wait: per})
+	g.Closed()
 	began := time.Now()
 	s.after("the first one", s.answered(l, 2, one).Sub(began), per)
 }
 
 func (s suite) debt() {
-	l := s.limiter(tollgate.Quota{{Unit: tollgate.Tokens, N: 100, Per: per, Refill: tollgate.Steady}})
+	l := s.limiter([]refill.Limit{{Unit: refill.Tokens, N: 100, Per: per, Rule: refill.Steady}})
 	g, _ := s.acquire(l, 1, tokens(100))
 	g.Sent()
-	g.Answered(200, time.Time{}, nil)
+	g.Answered(engine.Answer{})
 	began := time.Now()
-	g.Settle(provider.Cost{-1, 200, -1})
-	g.Done()
+	g.Settle(refill.Cost{-1, 200, -1})
+	g.Closed()
 	s.after("the next one", s.answered(l, 2, tokens(10)).Sub(began), per+per/10)
 }
 
 func (s suite) refund() {
-	l := s.limiter(tollgate.Quota{{Unit: tollgate.Tokens, N: 100, Per: 5 * per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{Unit: refill.Tokens, N: 100, Per: 5 * per, Rule: refill.Window}})
 	g, _ := s.acquire(l, 1, tokens(100))
 	g.Sent()
-	g.Answered(200, time.Time{}, nil)
+	g.Answered(engine.Answer{})
 	began := time.Now()
-	g.Settle(provider.Cost{-1, 10, -1})
-	g.Done()
+	g.Settle(refill.Cost{-1, 10, -1})
+	g.Closed()
 	s.after("the next one", s.answered(l, 2, tokens(90)).Sub(began), 0)
 }
 
 func (s suite) unsent() {
-	l := s.limiter(tollgate.Quota{{N: 1, Per: 5 * per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 1, Per: 5 * per, Rule: refill.Window}})
 	g, at := s.acquire(l, 1, one)
 	g.Failed(false)
 	s.after("the next one", s.answered(l, 2, one).Sub(at), 0)
 }
 
 func (s suite) concurrency() {
-	l := s.limiter(tollgate.Quota{tollgate.Concurrency(2)})
+	l := s.limiter([]refill.Limit{{N: 2}})
 	a, _ := s.acquire(l, 1, one)
 	b, _ := s.acquire(l, 2, one)
 	done := make(chan time.Time)
 	go func() {
 		g, at := s.acquire(l, 3, one)
-		g.Done()
+		g.Closed()
 		done <- at
 	}()
 	began := time.Now()
 	time.Sleep(per / 2)
-	a.Done()
+	a.Closed()
 	s.after("the third one", (<-done).Sub(began), per/2)
-	b.Done()
+	b.Closed()
 }
 
 func (s suite) line() {
-	l := s.limiter(tollgate.Quota{{N: 1, Per: per / 4, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 1, Per: per / 4, Rule: refill.Window}})
 	s.answered(l, 1, one)
 	var mu sync.Mutex
 	var order []uint64
@@ -247,16 +260,17 @@ func (s suite) line() {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			g, err := l.Acquire(ctx, tollgate.Ask{Place: place, Cost: one, Waiting: func(int, time.Duration) { close(joined) }})
-			if err != nil {
+			g := ask(place, one)
+			g.Waiting = func(int, time.Duration) { close(joined) }
+			if err := l.Acquire(ctx, g); err != nil {
 				s.Error(err)
 				return
 			}
 			mu.Lock()
 			order = append(order, place)
 			mu.Unlock()
-			g.Answered(200, time.Time{}, nil)
-			g.Done()
+			g.Answered(engine.Answer{})
+			g.Closed()
 		})
 		<-joined
 	}
@@ -271,41 +285,43 @@ func (s suite) line() {
 }
 
 func (s suite) cancel() {
-	l := s.limiter(tollgate.Quota{{N: 1, Per: per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 1, Per: per, Rule: refill.Window}})
 	at := s.answered(l, 1, one)
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(per/4, cancel)
-	if _, err := l.Acquire(ctx, tollgate.Ask{Place: 2, Cost: one}); err != context.Canceled {
+	if err := l.Acquire(ctx, ask(2, one)); err != context.Canceled {
 		s.Errorf("error %v, want the context's", err)
 	}
 	s.after("the next one", s.answered(l, 3, one).Sub(at), per)
 }
 
 func (s suite) deadline() {
-	l := s.limiter(tollgate.Quota{{N: 1, Per: time.Hour, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 1, Per: time.Hour, Rule: refill.Window}})
 	s.answered(l, 1, one)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	began := time.Now()
-	_, err := l.Acquire(ctx, tollgate.Ask{Place: 2, Cost: one})
-	var limit *tollgate.LimitError
-	if !errors.As(err, &limit) || !errors.Is(err, context.DeadlineExceeded) || limit.RetryAfter < 59*time.Minute || limit.RetryAfter > 61*time.Minute {
-		s.Errorf("error %v, want a LimitError of about an hour that is the deadline's too", err)
+	g := ask(2, one)
+	err := l.Acquire(ctx, g)
+	if err != limiter.ErrRejected || g.Rejection.Reason != engine.PastDeadline || g.Rejection.After < 59*time.Minute || g.Rejection.After > 61*time.Minute {
+		s.Errorf("error %v, %+v, want it rejected for its deadline, by about an hour", err, g.Rejection)
 	}
 	s.after("the rejection", time.Since(began), 0)
 }
 
 func (s suite) never() {
-	l := s.limiter(tollgate.Quota{{N: 1, Per: time.Hour, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 1, Per: time.Hour, Rule: refill.Window}})
 	for place := range uint64(2) {
 		began := time.Now()
-		g, err := l.Acquire(context.Background(), tollgate.Ask{Place: place + 1, Cost: one, MaxWait: -1})
-		if place == 0 && err != nil || place == 1 && !errors.Is(err, tollgate.ErrLimited) {
+		g := ask(place+1, one)
+		g.MaxWait = -1
+		err := l.Acquire(context.Background(), g)
+		if place == 0 && err != nil || place == 1 && !errors.Is(err, limiter.ErrRejected) {
 			s.Errorf("request %d: %v, want the first one let through and the other one not", place, err)
 		}
-		if g != nil {
-			g.Answered(200, time.Time{}, nil)
-			g.Done()
+		if err == nil {
+			g.Answered(engine.Answer{})
+			g.Closed()
 		}
 		s.after("an answer", time.Since(began), 0)
 	}
@@ -316,18 +332,18 @@ func (s suite) learned() {
 	g, _ := s.acquire(l, 1, one)
 	g.Sent()
 	began := time.Now()
-	g.Answered(200, time.Time{}, []provider.Level{{Unit: provider.Requests, N: 2, Per: 2 * per, Left: 0, Full: -1}})
-	g.Done()
+	g.Answered(engine.Answer{Levels: []engine.Level{{Unit: refill.Requests, N: 2, Per: 2 * per, Left: 0, Full: -1}}})
+	g.Closed()
 	s.after("the next one", s.answered(l, 2, one).Sub(began), 2*per)
 }
 
 func (s suite) lowered() {
-	l := s.limiter(tollgate.Quota{{N: 100, Per: 2 * per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 100, Per: 2 * per, Rule: refill.Window}})
 	g, _ := s.acquire(l, 1, one)
 	g.Sent()
 	began := time.Now()
-	changes := g.Answered(200, time.Time{}, []provider.Level{{Unit: provider.Requests, N: 2, Per: 2 * per, Left: 1, Full: -1}})
-	g.Done()
+	changes := g.Answered(engine.Answer{Levels: []engine.Level{{Unit: refill.Requests, N: 2, Per: 2 * per, Left: 1, Full: -1}}})
+	g.Closed()
 	if len(changes) != 1 || changes[0].From.N != 100 || changes[0].To.N != 2 {
 		s.Errorf("learned %v, want 2 instead of 100", changes)
 	}
@@ -336,38 +352,38 @@ func (s suite) lowered() {
 }
 
 func (s suite) day() {
-	l := s.limiter(tollgate.Quota{{N: 2, Per: 24 * time.Hour, Refill: tollgate.Calendar}})
+	l := s.limiter([]refill.Limit{{N: 2, Per: 24 * time.Hour, Rule: refill.Calendar}})
 	s.answered(l, 1, one)
 	s.answered(l, 2, one)
-	_, err := l.Acquire(context.Background(), tollgate.Ask{Place: 3, Cost: one})
-	var limit *tollgate.LimitError
-	if !errors.As(err, &limit) || limit.Reason != tollgate.DailySpent || limit.RetryAfter <= 0 || limit.RetryAfter > 25*time.Hour {
-		s.Errorf("error %v, want a LimitError that says when the day's are back", err)
+	g := ask(3, one)
+	err := l.Acquire(context.Background(), g)
+	if err != limiter.ErrRejected || g.Rejection.Reason != engine.DailySpent || g.Rejection.After <= 0 || g.Rejection.After > 25*time.Hour {
+		s.Errorf("error %v, %+v, want it rejected until the day's are back", err, g.Rejection)
 	}
 }
 
 func (s suite) tooLarge() {
-	l := s.limiter(tollgate.Quota{{Unit: tollgate.Tokens, N: 100, Per: per, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{Unit: refill.Tokens, N: 100, Per: per, Rule: refill.Window}})
 	began := time.Now()
 	s.after("an estimate beyond the limit", s.answered(l, 1, tokens(500)).Sub(began), 0)
-	l = s.limiter(tollgate.Quota{{N: 0, Per: per, Refill: tollgate.Window}})
-	_, err := l.Acquire(context.Background(), tollgate.Ask{Place: 2, Cost: one})
-	var limit *tollgate.LimitError
-	if !errors.As(err, &limit) || limit.Reason != tollgate.TooLarge {
+	l = s.limiter([]refill.Limit{{N: 0, Per: per, Rule: refill.Window}})
+	g := ask(2, one)
+	err := l.Acquire(context.Background(), g)
+	if err != limiter.ErrRejected || g.Rejection.Reason != engine.TooLarge {
 		s.Errorf("error %v, want that it never fits", err)
 	}
 }
 
 func (s suite) status() {
-	l := s.limiter(tollgate.Quota{{N: 5, Per: time.Hour, Refill: tollgate.Window}})
+	l := s.limiter([]refill.Limit{{N: 5, Per: time.Hour, Rule: refill.Window}})
 	g, _ := s.acquire(l, 1, one)
 	g.Sent()
-	if st := l.Status(); st.InFlight != 1 || st.Waiting != 0 || len(st.Limits) != 1 || st.Limits[0].Left != 4 || st.Limits[0].N != 5 {
+	if st := status(l); st.InFlight != 1 || st.Waiting != 0 || len(st.Limits) != 1 || st.Limits[0].Left != 4 || st.Limits[0].N != 5 {
 		s.Errorf("%+v", st)
 	}
-	g.Answered(200, time.Time{}, nil)
-	g.Done()
-	if st := l.Status(); st.InFlight != 0 || st.Limits[0].Left != 4 {
+	g.Answered(engine.Answer{})
+	g.Closed()
+	if st := status(l); st.InFlight != 0 || st.Limits[0].Left != 4 {
 		s.Errorf("%+v", st)
 	}
 }

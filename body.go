@@ -1,0 +1,135 @@
+package tollgate
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/stream"
+	"example.com/tollgate/provider"
+)
+
+// maxErrorBody is how much of a refusal is read.
+const maxErrorBody = 64 << 10
+
+// readRefusal reads why a request was refused. It leaves the body as it was.
+func readRefusal(api provider.API, resp *http.Response) provider.Refusal {
+	head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	resp.Body = joined(head, resp.Body, err)
+	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" {
+		head = stream.Decode(encoding, head, maxErrorBody)
+	}
+	return api.Refusal(resp, head)
+}
+
+// joined is a body whose beginning has been read, up to an error if that is not
+// nil.
+func joined(head []byte, body io.ReadCloser, err error) io.ReadCloser {
+	rest := io.Reader(body)
+	if err != nil {
+		rest = failing{err}
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), body}
+}
+
+// failing is the rest of a body that broke off.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// A body ends its attempt when it is closed or read to its end, whichever is
+// first: there are clients that do only one of the two. What passes through it
+// is read on the way.
+type body struct {
+	io.ReadCloser
+	transport *Transport
+	attempt   *attempt
+	resp      *http.Response
+	stop      *stop
+	once      sync.Once
+	unwatch   func() bool // stops the watch over the context; nil: there is none
+
+	mu      sync.Mutex      // a body may be closed while it is read
+	scanner *stream.Scanner // nil: there is nothing to be read
+}
+
+// watch has the attempt end with its context as well: a body that is never closed
+// must not hold a slot for ever.
+func (b *body) watch(ctx context.Context) {
+	if ctx.Done() != nil && b.attempt.HoldsSlot() {
+		b.unwatch = context.AfterFunc(ctx, func() { b.once.Do(b.end) })
+	}
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 && b.scanner != nil {
+		b.mu.Lock()
+		b.scanner.Write(p[:n])
+		b.mu.Unlock()
+	}
+	if err != nil {
+		if err != io.EOF {
+			err = b.stop.cause(err)
+		}
+		b.once.Do(b.end)
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	defer b.once.Do(b.end) // also if Close panics
+	return b.ReadCloser.Close()
+}
+
+func (b *body) end() {
+	if b.unwatch != nil {
+		b.unwatch()
+	}
+	b.stop.end()
+	defer b.attempt.Closed()
+	if b.scanner == nil {
+		return
+	}
+	b.mu.Lock()
+	b.scanner.Close()
+	usage := b.scanner.Usage()
+	kind, data, failed := b.scanner.Errors()
+	b.mu.Unlock()
+	if usage != unknown {
+		usage[provider.Requests] = -1
+		b.attempt.Settle(usage)
+	}
+	if failed {
+		b.transport.failedWithin(b.attempt, b.resp, kind, data)
+	}
+}
+
+// unknown is the cost of a request of which a response says nothing.
+var unknown = refill.Cost{-1, -1, -1}
+
+// scans returns what reads the response to an attempt as it passes; nil: there is
+// nothing to be read in it.
+func scans(a *attempt, resp *http.Response) *stream.Scanner {
+	o := stream.Options{ContentType: resp.Header.Get("Content-Type"), ContentEncoding: resp.Header.Get("Content-Encoding")}
+	if resp.StatusCode == http.StatusOK {
+		o.Errors = !a.call.Aside || strings.HasPrefix(o.ContentType, "text/event-stream")
+		o.Errors = o.Errors && (a.api != provider.HTTP || strings.Contains(o.ContentType, "json") || strings.Contains(o.ContentType, "stream"))
+	}
+	if len(a.call.Usage) > 0 && !a.call.Exact && !a.call.Aside && a.limiter.CountsTokens() {
+		for _, u := range a.call.Usage {
+			o.Fields = append(o.Fields, stream.Field{Path: strings.Join(u.Path, "."), Unit: int(u.Unit)})
+		}
+	}
+	if !o.Errors && o.Fields == nil {
+		return nil
+	}
+	return stream.NewScanner(o)
+}

@@ -1,0 +1,246 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"example.com/tollgate/internal/estimate"
+	"example.com/tollgate/internal/queue"
+	"example.com/tollgate/internal/refill"
+)
+
+// A limit is a bucket and what was learned of it.
+type limit struct {
+	*refill.Bucket
+	stated  int64           // its N as it was configured or stated: it may be less by now
+	learned bool            // nobody but the server has stated it
+	booked  map[int64]int64 // of what a journal says of it, by when that is back: what is counted here
+
+	// What refusals that nothing explains have shown: see inforce.go.
+	upset   time.Duration // when the last one came that was not the consequence of another
+	excused time.Duration // until when there is an explanation
+	calm    time.Duration // since when there has been none, or the limit grew
+	slow    bool          // tokens come back more slowly after a drain: at its usual pace they were refused as well
+	even    bool          // the server suffers no bursts
+	trial   *trial        // nil: there is none
+}
+
+func (l *limit) n() int64 { return l.Limit().N }
+
+// draws returns how many tokens a request of cost c takes.
+func (l *limit) draws(c *refill.Cost) int64 { return l.Share(c[l.Limit().Unit]) }
+
+// daily reports whether it is a limit of a day or more.
+func (l *limit) daily() bool { return l.Limit().Per >= refill.Day }
+
+// A limits is all that is known of the limits of a key.
+type limits struct {
+	list      []*limit
+	clock     *refill.Clock
+	estimates estimate.Estimator
+	parts     int64          // that each is divided into
+	past      *refill.Bucket // what was sent while no limit of requests is known; nil: one is
+	coming    int64          // requests let go that are not at the server yet
+}
+
+func newLimits(local time.Duration, parts int64) limits {
+	return limits{clock: refill.NewClock(local), parts: parts}
+}
+
+// remember keeps what is sent from now on for a limit of requests that is learned
+// later.
+func (ls *limits) remember() {
+	ls.past = refill.NewBucket(refill.Limit{N: math.MaxInt64 / 2, Per: time.Minute}, true, nil)
+}
+
+func (ls *limits) add(t time.Duration, l refill.Limit) *limit {
+	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), stated: l.N, upset: -refill.Never}
+	x.Divide(t, ls.parts)
+	x.excused = refill.After(t, l.Per) // what was sent before may count
+	ls.list = append(ls.list, x)
+	return x
+}
+
+// ready returns when all limits have room for a request of cost c, as far as
+// that can be said; refill.Never: it depends on what is on its way.
+func (ls *limits) ready(t time.Duration, c *refill.Cost) time.Duration {
+	at := t
+	for _, l := range ls.list {
+		if n := l.draws(c); n > 0 {
+			at = max(at, l.Ready(t, n))
+		}
+	}
+	return at
+}
+
+func (ls *limits) take(t time.Duration, c *refill.Cost) {
+	for _, l := range ls.list {
+		if n := l.draws(c); n > 0 {
+			l.Take(t, n)
+			l.counts(t, n)
+		}
+	}
+	ls.coming += c[refill.Requests]
+}
+
+// arrive counts the tokens of the first n limits as spent at the given time.
+func (ls *limits) arrive(at time.Duration, n int, c *refill.Cost) {
+	ls.coming -= c[refill.Requests]
+	if ls.past != nil {
+		ls.past.Take(at, c[refill.Requests])
+		ls.past.Spend(at, c[refill.Requests])
+	}
+	for _, l := range ls.list[:n] {
+		if k := l.draws(c); k > 0 {
+			l.Spend(at, k)
+		}
+	}
+}
+
+// slots reports whether there are tokens that come back when a body is closed.
+func (ls *limits) slots() bool {
+	for _, l := range ls.list {
+		if l.Limit().Per == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// full returns when everything is back if nothing is taken.
+func (ls *limits) full(t time.Duration) time.Duration {
+	at := t
+	for _, l := range ls.list {
+		at = max(at, l.Full(t))
+	}
+	return at
+}
+
+// scale returns the time in which the slowest limit of requests of less than a
+// day returns a token, and its Per; the largest of each.
+func (ls *limits) scale() (gap, per time.Duration) {
+	for _, l := range ls.list {
+		if x := l.Limit(); x.Unit == refill.Requests && x.Per > 0 && x.Per < refill.Day && x.N > 0 {
+			gap, per = max(gap, x.Gap()), max(per, x.Per)
+		}
+	}
+	if per == 0 {
+		return time.Second, maxPause / 2
+	}
+	return gap, per
+}
+
+// longest returns the longest wait that a limit of less than a day explains, at
+// least an hour.
+func (ls *limits) longest() time.Duration {
+	most := maxHint
+	for _, l := range ls.list {
+		if !l.daily() {
+			most = max(most, l.Limit().Per)
+		}
+	}
+	return most
+}
+
+// only returns which limit a refusal must be about that names none; nil: that
+// cannot be told.
+func (ls *limits) only() (found *limit) {
+	for _, l := range ls.list {
+		if x := l.Limit(); x.Per > 0 && x.Per < refill.Day {
+			if found != nil || x.Unit != refill.Requests {
+				return nil
+			}
+			found = l
+		}
+	}
+	return found
+}
+
+func (ls *limits) index(l *limit) int { return slices.Index(ls.list, l) }
+
+// The numbers of a queue.Weight. Tokens are kept as they are charged to a limit
+// of less than a day and to one of a day, which are capped in different places.
+const (
+	wRequests = iota
+	wTokens
+	wEstimated // before they are corrected
+	wOutput
+	wAnswers // of the usual length
+	wDailyTokens
+	wDailyEstimated
+)
+
+// weigh returns what a request is in the queue's sums: it is capped as it will be
+// when it is let go, and corrections of estimates do not change it.
+func (ls *limits) weigh(d estimate.Draw) (w queue.Weight) {
+	short, long := ls.caps()
+	w[wRequests] = min(d.Cost[refill.Requests], short[refill.Requests])
+	n, factor := d.Cost[refill.Tokens], 1.0
+	at := 0
+	if !d.Fixed {
+		factor, at = ls.estimates.Factor(), wEstimated-wTokens
+	}
+	w[wTokens+at] = cap64(n, short[refill.Tokens], factor)
+	w[wDailyTokens+at] = cap64(n, long[refill.Tokens], factor)
+	if out := d.Cost[refill.OutputTokens]; out > ls.estimates.Output() {
+		w[wOutput] = min(out, short[refill.OutputTokens])
+	} else {
+		w[wAnswers] = 1
+	}
+	return w
+}
+
+func cap64(n, most int64, factor float64) int64 {
+	if float64(n)*factor <= float64(most) {
+		return n
+	}
+	return max(1, int64(float64(most)/factor))
+}
+
+// caps returns the most that one request draws, by unit: of limits of less than a
+// day and of the others.
+func (ls *limits) caps() (short, long [refill.Units]int64) {
+	for u := range short {
+		short[u], long[u] = math.MaxInt64, math.MaxInt64
+	}
+	for _, l := range ls.list {
+		if to := &short; !l.daily() {
+			to[l.Limit().Unit] = min(to[l.Limit().Unit], max(l.n(), 1))
+		} else {
+			long[l.Limit().Unit] = min(long[l.Limit().Unit], max(l.n(), 1))
+		}
+	}
+	return short, long
+}
+
+// asked returns what a sum of weights comes to of a limit.
+func (ls *limits) asked(l *limit, w *queue.Weight) int64 {
+	switch l.Limit().Unit {
+	case refill.Tokens:
+		if l.daily() {
+			return w[wDailyTokens] + int64(float64(w[wDailyEstimated])*ls.estimates.Factor())
+		}
+		return w[wTokens] + int64(float64(w[wEstimated])*ls.estimates.Factor())
+	case refill.OutputTokens:
+		return w[wOutput] + w[wAnswers]*ls.estimates.Output()
+	}
+	return w[wRequests]
+}
+
+// turn estimates when the last of what weighs w will have been let go, not before
+// from, and which limit takes the longest; nil: none does.
+func (ls *limits) turn(t, from time.Duration, w *queue.Weight) (turn time.Duration, slowest *limit) {
+	turn = from
+	for _, l := range ls.list {
+		if n := ls.asked(l, w); n > 0 {
+			if l.n() == 0 {
+				return refill.Never, l
+			}
+			if at := l.Turn(t, n); at > turn || slowest == nil && at == turn {
+				turn, slowest = at, l
+			}
+		}
+	}
+	return turn, slowest
+}

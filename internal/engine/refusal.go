@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"math"
+	"time"
+
+	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/share"
+)
+
+// A Refusal is what the server said when it refused a request.
+type Refusal struct {
+	Wait     time.Duration // until it is worth trying again; 0: it does not say
+	Never    bool          // no waiting helps
+	Overload bool          // the server is busy: the quota is not what is short
+	Limits   []Named       // which limits were exceeded; none: it does not say
+}
+
+// A Named is a limit that a refusal names. Zero fields are unknown.
+type Named struct {
+	Unit int
+	N    int64
+	Per  time.Duration
+}
+
+// daily reports whether a limit of a day or longer is named.
+func (f *Refusal) daily() bool {
+	for _, v := range f.Limits {
+		if v.Per >= refill.Day {
+			return true
+		}
+	}
+	return false
+}
+
+// refuse does what a refusal means. This is the one place that says so:
+//
+//	no waiting helps          nothing: it is that request's matter
+//	names a limit of a day    that is drained until the day ends, or for as long as it says where days have no end
+//	a hint of hours           that is a quota of its own: the key is shut until then, and nobody waits for it
+//	                          whose MaxWait does not cover it; the same where a limit of hours is named
+//	overload, with a hint     the key is shut until then
+//	overload, without         nothing: that request alone backs off
+//	429 that states limits    those are learned, or lowered to
+//	429 with a hint           the limits that it names, or all of less than a day, are drained until then;
+//	                          if none of those is in the way of such a request, the key is shut until then
+//	429 without               the key is shut for a second, which doubles up to a minute, and then opens slowly;
+//	                          if it has but one limit, and that is of requests, that is drained as well
+//	429 after 429             with nothing accepted in between: the key is shut for longer each time (see backoff)
+//
+// A limit of requests that is drained although it should have had room is put
+// on trial (see trial).
+func refuse(e *Engine, r *Request, f Refusal) {
+	t, ls := e.t, &e.limits
+	switch {
+	case f.Never:
+		r.Hopeless = true
+		return
+	case f.daily():
+		r.Hopeless = true
+		drainDay(e, f)
+		e.late(true)
+		e.serve()
+		return
+	case len(f.Limits) == 0 && f.Wait > e.limits.longest() && f.Wait <= longHint:
+		e.backoff.long, e.backoff.until = max(e.backoff.long, t+f.Wait), max(e.backoff.until, t+f.Wait)
+		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: f.Wait}, true)
+		r.Hopeless = true
+		e.late(true)
+		e.serve()
+		return
+	case f.Overload:
+		if f.Wait <= 0 {
+			return
+		}
+		e.backoff.until = max(e.backoff.until, t+min(f.Wait, maxHint))
+		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: min(f.Wait, maxHint)}, true)
+		e.putOff()
+		e.serve()
+		return
+	}
+	f.Wait = min(f.Wait, maxHint)
+	fresh := e.backoff.refused(t, r.let)
+	explained := false
+	for _, v := range f.Limits {
+		if l, c := ls.learn(t, v.Unit, v.N, v.Per, r.Rule); l != nil {
+			explained = true
+			e.changed(l, c)
+		}
+	}
+	switch {
+	case f.Wait > 0 && drain(e, r, f, explained):
+	case f.Wait > 0:
+		e.backoff.pause(t, f.Wait)
+		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: f.Wait}, true)
+	default:
+		e.backoff.bare(t, !fresh)
+		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: e.backoff.until - t}, true)
+		if l := ls.only(); l != nil {
+			empty(e, r, l, e.backoff.until, false, explained)
+		}
+	}
+	for _, v := range f.Limits {
+		r.Hopeless = r.Hopeless || v.Per > maxHint
+	}
+	gap, per := ls.scale()
+	e.backoff.persist(t, gap, per)
+	e.putOff()
+	e.serve()
+}
+
+// drain empties the limits that a refusal names, or all but those of a day, and
+// reports whether that holds up a request like the one refused. explained says
+// that they were other limits than was thought.
+func drain(e *Engine, r *Request, f Refusal, explained bool) (holds bool) {
+	t, until := e.t, e.t+f.Wait
+	found := e.limits.anyNamed(f.Limits)
+	for _, l := range e.limits.list {
+		if found && !l.named(f.Limits) || !found && l.daily() {
+			continue
+		}
+		anew := false
+		if c := l.Calendar(); c != nil && c.Known {
+			if anew = c.Fits(t, until, l.Limit().Per); !anew {
+				from := l.Limit()
+				l.LeaveCalendar()
+				e.changed(nil, Change{from, l.Limit()})
+				explained = true
+			}
+		}
+		empty(e, r, l, until, anew, explained)
+		holds = holds || l.draws(&r.cost) > 0
+	}
+	return holds
+}
+
+// empty drains a limit on account of the refusal of r. If its tokens come back one
+// at a time, what r took of it is no longer counted: the server has said when
+// there is room again.
+func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained bool) {
+	i := e.limits.index(l)
+	if l.Limit().Unit == refill.Requests && r.denied && i < r.limits {
+		n := l.draws(&r.cost)
+		if e.shared == nil { // of others' requests nothing is known
+			l.surprise(e.t, r.let, n, explained)
+		}
+		if rule := l.Limit().Rule; rule != refill.Steady && l.Limit().Per > 0 && !anew && r.stage == arrived {
+			l.Settle(e.t, r.spent, -n)
+			e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: -n, Ago: r.spent}, true)
+		}
+	}
+	l.drain(until, anew)
+	e.shared.report(e, share.Report{Event: share.Drain, Limit: i, Ago: e.t, For: until - e.t, Anew: anew}, true)
+}
+
+// drainDay empties the limits of a day that a refusal names. A limit that nobody
+// knew of is kept from now on.
+func drainDay(e *Engine, f Refusal) {
+	t := e.t
+	for _, v := range f.Limits {
+		if v.Per < refill.Day {
+			continue
+		}
+		var l *limit
+		for _, x := range e.limits.list {
+			if x.daily() && x.Limit().Unit == v.Unit {
+				l = x
+				break
+			}
+		}
+		if l == nil {
+			n := v.N
+			if n <= 0 {
+				n = math.MaxInt32 // it does not say
+			}
+			l = e.limits.add(t, refill.Limit{Unit: v.Unit, N: n, Per: refill.Day, Rule: refill.Calendar})
+			e.changed(nil, Change{To: l.Limit()})
+		}
+		anew := l.Limit().Rule == refill.Calendar || f.Wait <= 0
+		if anew {
+			l.drain(e.limits.clock.DayOver(t), true)
+			e.journal.exhaust(e, l)
+		} else {
+			l.drain(t+min(f.Wait, refill.Day), false)
+		}
+		e.shared.report(e, share.Report{Event: share.Drain, Limit: e.limits.index(l), Ago: t, For: l.Dry() - t, Anew: anew}, true)
+	}
+}

@@ -1,0 +1,144 @@
+package engine
+
+import (
+	"time"
+
+	"example.com/tollgate/internal/estimate"
+	"example.com/tollgate/internal/queue"
+	"example.com/tollgate/internal/refill"
+)
+
+// A Request is one attempt at a request, on its way through the limits of its
+// key. Whoever makes it sets the first group of fields, and then leaves it to the
+// engine.
+type Request struct {
+	Place    uint64        // in the queue: the lower one goes first
+	Draw     estimate.Draw // what it draws on the limits
+	Rule     refill.Rule   // the rule for limits that the server states
+	MaxWait  time.Duration // longest time in the queue; 0: any; negative: none at all
+	Deadline time.Duration // when it is of no use any more; 0: never
+	MaxQueue int           // longest queue that it may join; 0: any
+	Owner    any           // the engine does not look at it
+
+	// Ahead is how many go before it, and Estimate how long it will take until it
+	// goes, as it looked when it joined the queue.
+	Ahead    int
+	Estimate time.Duration
+
+	// Hopeless says that the request was refused and that trying again is of no
+	// use for hours.
+	Hopeless bool
+
+	// Rejection says why the request was turned away; nil: it was not.
+	Rejection *Rejection
+	// Unreachable says that it was turned away since the store does not answer.
+	Unreachable bool
+
+	waiter queue.Waiter[*Request]
+	cost   refill.Cost
+	due    Reason        // what its Until stands for
+	stage  stage         // how far it has come
+	let    time.Duration // when it was let go
+	taken  time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
+	sent   time.Duration // when it was written
+	spent  time.Duration // when its tokens were
+	limits int           // how many there were when it was let go
+	slow   bool          // counts as in flight while the key opens slowly
+	closed bool          // no longer in flight at all
+	slot   bool          // has tokens that come back when it is closed
+	final  bool          // its cost is settled
+	deemed bool          // arrived, for all that is known: its flight was over
+	denied bool          // the response was a refusal
+	stays  bool          // waits for a limit of a day too
+
+	before, after *Request // among those on their way
+}
+
+// Going reports whether the request may be sent.
+func (r *Request) Going() bool { return r.stage > waiting }
+
+// Waiting reports whether the request is in the queue.
+func (r *Request) Waiting() bool { return r.waiter.In() }
+
+// HoldsSlot reports whether the request holds tokens that come back when its
+// response's body is closed.
+func (r *Request) HoldsSlot() bool { return r.slot }
+
+type stage uint8
+
+const (
+	waiting stage = iota // or turned away
+	held                 // let go, and not written yet
+	onTheWay
+	arrived // at the server: its tokens are spent
+	over    // will never be: its tokens are back
+)
+
+// A Reason is why a request was turned away.
+type Reason uint8
+
+// The reasons.
+const (
+	PastDeadline Reason = iota
+	PastMaxWait
+	PastMaxQueue
+	DailySpent
+	TooLarge
+	LongPause
+)
+
+// A Rejection says why a request was turned away.
+type Rejection struct {
+	Limit  refill.Limit // the one that would have been waited for longest; zero if it was none
+	Reason Reason
+	After  time.Duration // in which a request of its size would have its turn; refill.Never: never, as far as is known
+}
+
+// flights are the requests that were written and not answered, in the order of
+// that. After a flight they count as arrived.
+type flights struct{ first, last *Request }
+
+// link puts r among those on their way, as written at the given time.
+func (f *flights) link(t time.Duration, r *Request) {
+	r.stage, r.sent = onTheWay, t
+	after := f.last
+	for after != nil && after.sent > t {
+		after = after.before
+	}
+	if r.before = after; after == nil {
+		r.after, f.first = f.first, r
+	} else {
+		r.after, after.after = after.after, r
+	}
+	if r.after == nil {
+		f.last = r
+	} else {
+		r.after.before = r
+	}
+}
+
+// unlink takes r from those on their way.
+func (f *flights) unlink(r *Request) {
+	if r.stage != onTheWay {
+		return
+	}
+	if r.before == nil {
+		f.first = r.after
+	} else {
+		r.before.after = r.after
+	}
+	if r.after == nil {
+		f.last = r.before
+	} else {
+		r.after.before = r.before
+	}
+	r.before, r.after, r.stage = nil, nil, held
+}
+
+// due returns when the first of them counts as arrived; refill.Never: there is none.
+func (f *flights) due() time.Duration {
+	if f.first == nil {
+		return refill.Never
+	}
+	return f.first.sent + refill.Flight
+}

@@ -1,0 +1,317 @@
+package engine
+
+import (
+	"time"
+
+	"example.com/tollgate/internal/queue"
+	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/share"
+)
+
+// ready returns when a request may go, as far as that can be said: what comes
+// before must be looked at again then.
+func (e *Engine) ready(r *Request) time.Duration {
+	at := e.backoff.ready(e.t)
+	if e.shared.open() {
+		return at
+	}
+	if at = max(at, e.limits.ready(e.t, &r.cost)); at == refill.Never {
+		return e.flights.due()
+	}
+	return at
+}
+
+// turn estimates when what weighs w, those ahead included, will have been let go,
+// and which limit takes the longest.
+func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
+	var at time.Duration
+	var l *limit
+	if e.shared.up() {
+		at, l = e.shared.turn(e, w)
+	} else {
+		at, l = e.limits.turn(e.t, max(e.t, e.backoff.until), w)
+	}
+	if l == nil {
+		return at, refill.Limit{}
+	}
+	return at, l.Limit()
+}
+
+// join puts a request into the queue unless its turn would come too late.
+func (e *Engine) join(r *Request) {
+	w := &r.waiter
+	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
+	if r.MaxWait != 0 {
+		w.Until, r.due, w.Expire = refill.After(e.t, max(r.MaxWait, 0)), PastMaxWait, true
+	}
+	if r.Deadline < w.Until {
+		w.Until, r.due, w.Expire = r.Deadline, PastDeadline, false
+	}
+	n, sum := e.queue.Ahead(w.Place)
+	sum = sum.Plus(w.Weight)
+	turn, slowest := e.turn(&sum)
+	r.Ahead, r.Estimate = n, turn-e.t
+	x := &Rejection{Limit: slowest, After: turn - e.t}
+	switch {
+	case turn == refill.Never:
+		x.Reason, x.After = TooLarge, refill.Never
+	case e.backoff.long > e.t && (!r.stays || turn > w.Until):
+		x.Reason = LongPause
+	case slowest.Per >= refill.Day && turn > e.t && (!r.stays || turn > w.Until):
+		x.Reason = DailySpent
+	case turn > w.Until || r.MaxWait < 0:
+		x.Reason = r.due
+	case r.MaxQueue > 0 && e.queue.Len() >= r.MaxQueue:
+		x.Reason = PastMaxQueue
+	default:
+		if n := r.Draw.Cost[refill.Tokens]; e.queue.Len() == 0 || n > e.heaviest {
+			e.heaviest, e.capped = n, e.caps(n)
+		}
+		e.queue.Push(w)
+		e.serve()
+		return
+	}
+	e.reject(r, x)
+}
+
+// reject turns a request away.
+func (e *Engine) reject(r *Request, x *Rejection) {
+	r.Rejection = x
+	e.out.Reject = append(e.out.Reject, r)
+}
+
+// unreachable turns a request away, since the store does not answer.
+func (e *Engine) unreachable(r *Request) {
+	r.Unreachable = true
+	e.out.Reject = append(e.out.Reject, r)
+}
+
+// serve lets those at the head of the queue go whose turn it is, and says when to
+// look again.
+func (e *Engine) serve() {
+	if e.shared.up() {
+		e.shared.serve(e)
+		return
+	}
+	for w := e.queue.Head(); w != nil; w = e.queue.Head() {
+		r := w.Item
+		r.cost = e.limits.estimates.Cost(r.Draw)
+		at := e.ready(r)
+		if at <= e.t && e.journal.needs(&e.limits, &r.cost) && !e.journal.synced {
+			if at = e.journal.busy; at <= e.t {
+				e.out.Sync, e.wake = true, refill.Never
+				return
+			}
+		}
+		if at <= e.t {
+			e.queue.Remove(w)
+			e.admit(r)
+			e.out.Go = append(e.out.Go, r)
+			continue
+		}
+		if e.expire() {
+			continue
+		}
+		e.limits.hold(e.t, &r.cost)
+		e.wake = at
+		if x := e.queue.Expire(); x > 0 {
+			e.wake = min(at, x)
+		}
+		return
+	}
+	e.limits.hold(e.t, nil)
+	e.wake = refill.Never
+	e.backoff.idle(e.t)
+}
+
+// admit takes the tokens of a request, which counts as written from now on.
+func (e *Engine) admit(r *Request) {
+	r.let, r.limits, r.stage = e.t, len(e.limits.list), held
+	e.inFlight++
+	e.limits.take(e.t, &r.cost)
+	e.journal.take(e, &r.cost)
+	r.slow = e.backoff.admit(e.t)
+	r.slot = e.limits.slots()
+	e.flights.link(e.t, r)
+}
+
+// arrive counts the tokens of a request as spent at the given time.
+func (e *Engine) arrive(at time.Duration, r *Request) {
+	if r.stage >= arrived {
+		return
+	}
+	e.flights.unlink(r)
+	r.stage, r.spent = arrived, at
+	e.limits.arrive(at, r.limits, &r.cost)
+	e.shared.each(e, r, share.Spent, at)
+	e.backoff.land(r)
+}
+
+// land counts those as arrived that must have by now.
+func (e *Engine) land() {
+	for e.flights.due() <= e.t {
+		r := e.flights.first
+		e.arrive(e.flights.due(), r)
+		r.deemed = !r.closed
+	}
+}
+
+// recall has a request not on its way yet, whatever was thought. It may have been
+// something else that was written, such as what fetches credentials.
+func (e *Engine) recall(r *Request) {
+	e.flights.unlink(r)
+	if !r.deemed {
+		return
+	}
+	r.stage, r.deemed = held, false
+	e.limits.coming += r.cost[refill.Requests]
+	for _, l := range e.limits.list[:r.limits] {
+		if n := l.draws(&r.cost); n > 0 {
+			l.Settle(e.t, r.spent, -n)
+			l.Take(e.t, n)
+		}
+	}
+}
+
+// fail ends a request that gets no response. If it was given up on its way, it may
+// still arrive.
+func (e *Engine) fail(r *Request, reached bool) {
+	r.deemed = false
+	if reached && r.stage == held {
+		e.flights.link(e.t, r)
+	} else if !reached && r.stage < arrived {
+		e.flights.unlink(r)
+		r.stage = over
+		e.limits.coming -= r.cost[refill.Requests]
+		for _, l := range e.limits.list[:r.limits] {
+			if n := l.draws(&r.cost); n > 0 {
+				l.Put(n)
+				l.counts(r.let, -n)
+				e.journal.note(e, l, r.let, -n)
+			}
+		}
+		e.shared.each(e, r, share.Unspent, e.t)
+		e.backoff.land(r)
+	}
+	e.close(r)
+}
+
+// close ends a request, and gives back the tokens that it held all the while.
+func (e *Engine) close(r *Request) {
+	if r.closed {
+		return
+	}
+	r.closed = true
+	e.inFlight--
+	if r.stage == over {
+		return
+	}
+	for _, l := range e.limits.list[:r.limits] {
+		if l.Limit().Per == 0 {
+			l.Put(l.draws(&r.cost))
+			e.shared.freed(e)
+		}
+	}
+}
+
+// changed notes that a limit is another one, which the store is told if l is not
+// nil.
+func (e *Engine) changed(l *limit, c Change) {
+	e.out.Changes = append(e.out.Changes, c)
+	if c.To.Unit != refill.Requests {
+		e.reweigh()
+	}
+	if l != nil && e.shared != nil {
+		i := e.limits.index(l)
+		e.shared.report(e, share.Report{Event: share.Limited, Limit: i, Ago: e.t}, true)
+		if c.From == (refill.Limit{}) && c.To.Unit == refill.Requests {
+			l.Spent(e.t, func(at time.Duration, n int64) {
+				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: n, Ago: at}, true)
+			})
+		}
+	}
+}
+
+// reweigh has the queue's sums follow the caps that limits put on requests. Most
+// are smaller than any limit: for those nothing changes.
+func (e *Engine) reweigh() {
+	if e.capped || e.caps(e.heaviest) {
+		e.capped = false
+		e.queue.Reweigh(func(w *queue.Waiter[*Request]) queue.Weight {
+			e.capped = e.capped || e.caps(w.Item.Draw.Cost[refill.Tokens])
+			return e.limits.weigh(w.Item.Draw)
+		})
+	}
+}
+
+// caps reports whether an estimate is more than a request is charged at most.
+func (e *Engine) caps(tokens int64) bool {
+	short, long := e.limits.caps()
+	most := min(short[refill.Tokens], long[refill.Tokens])
+	return float64(tokens)*max(e.limits.estimates.Factor(), 1) > float64(most)
+}
+
+const (
+	// look is how many of the queue are looked at in one event, more or less:
+	// others wait for the lock meanwhile.
+	look = 4096
+	// tell is how many are turned away in one event.
+	tell = 1024
+)
+
+// expire turns away those who have waited for longer than MaxWait, and reports
+// whether there were any.
+func (e *Engine) expire() bool {
+	list, sums := e.queue.Expired(e.t, tell)
+	for i, w := range list {
+		turn, slowest := e.turn(&sums[i])
+		e.queue.Remove(w)
+		e.reject(w.Item, &Rejection{Limit: slowest, Reason: e.reason(w.Item, slowest), After: turn - e.t})
+	}
+	return len(list) > 0
+}
+
+func (e *Engine) reason(r *Request, slowest refill.Limit) Reason {
+	switch {
+	case e.backoff.long > e.t:
+		return LongPause
+	case slowest.Per >= refill.Day:
+		return DailySpent
+	}
+	return r.due
+}
+
+// putOff turns away those in the queue whose turn will come too late by now. Of
+// many refusals of one moment, each of which puts it off a little, it heeds few:
+// to look at the queue takes its time.
+func (e *Engine) putOff() {
+	until := e.backoff.until
+	for _, l := range e.limits.list {
+		if !l.daily() {
+			until = max(until, l.Dry())
+		}
+	}
+	if e.queue.Timed() > 0 && until-e.drained > (until-e.t)/64 {
+		e.drained = until
+		e.lateFrom = 0
+		e.late(false)
+	}
+}
+
+// late turns away those in the queue whose turn will come too late by now. strict
+// has those looked at as well who would wait for ever, but not for another day.
+func (e *Engine) late(strict bool) {
+	var slowest refill.Limit
+	turn := func(w queue.Weight) (at time.Duration) {
+		at, slowest = e.turn(&w)
+		return at
+	}
+	late := func(w *queue.Waiter[*Request], at time.Duration) bool {
+		return at > w.Until || !w.Item.stays && (slowest.Per >= refill.Day && at > e.t || e.backoff.long > e.t)
+	}
+	e.strict = strict
+	e.lateFrom = e.queue.Late(e.lateFrom, look, strict, turn, late, func(w *queue.Waiter[*Request], sum queue.Weight) {
+		at, slowest := e.turn(&sum)
+		e.reject(w.Item, &Rejection{Limit: slowest, Reason: e.reason(w.Item, slowest), After: at - e.t})
+	})
+}

@@ -1,0 +1,104 @@
+// Package estimate learns what requests cost from what they did: how far the
+// estimates of one key are off depends on the language and on the kind of
+// prompts. It knows nothing of limits or time.
+package estimate
+
+import (
+	"math"
+
+	"example.com/tollgate/internal/refill"
+)
+
+// An Estimator corrects estimates. Its zero value leaves them as they are.
+type Estimator struct {
+	tokens  mean // actual tokens for each one estimated
+	history mean // actual tokens of requests whose history the server keeps
+	output  mean // tokens of answers
+	told    [3]float64
+}
+
+// A mean is one of values that come one after another, the last of which count
+// most, and how far they are from it on average.
+type mean struct {
+	n          int
+	value, dev float64
+}
+
+// memory is how many values a mean is over, more or less.
+const memory = 16
+
+func (m *mean) add(v float64) {
+	if m.n == 0 {
+		m.value = v
+	}
+	if m.n < memory {
+		m.n++
+	}
+	m.dev += (math.Abs(v-m.value) - m.dev) / float64(m.n)
+	m.value += (v - m.value) / float64(m.n)
+}
+
+// upper is what a value is taken to be: somewhat more than the mean, since what
+// was too much is back with the response.
+func (m *mean) upper() float64 { return m.value + m.dev }
+
+// A Draw is what a request draws as far as its caller knows.
+type Draw struct {
+	Cost      refill.Cost
+	Fixed     bool // Cost is no estimate: it is charged as it is
+	Continues bool // the server keeps what went before: Cost is the least
+}
+
+// most is the largest cost that is reckoned with.
+const most = 1 << 62
+
+// Cost returns what a request is expected to cost.
+func (e *Estimator) Cost(d Draw) refill.Cost {
+	c := d.Cost
+	if n := c[refill.Tokens]; n > 0 && !d.Fixed {
+		c[refill.Tokens] = scale(n, e.Factor())
+		if d.Continues {
+			c[refill.Tokens] = max(c[refill.Tokens], ceil(e.history.upper()))
+		}
+	}
+	c[refill.OutputTokens] = max(c[refill.OutputTokens], e.Output())
+	return c
+}
+
+// Factor is what an estimate of tokens is multiplied by.
+func (e *Estimator) Factor() float64 {
+	if e.tokens.n == 0 {
+		return 1
+	}
+	return e.tokens.upper()
+}
+
+// Output is how many tokens an answer is expected to have, at least 1.
+func (e *Estimator) Output() int64 { return max(1, ceil(e.output.upper())) }
+
+func scale(n int64, by float64) int64 { return max(1, ceil(float64(n)*by)) }
+
+func ceil(f float64) int64 { return int64(min(math.Ceil(f), most)) }
+
+// Learn takes in what a request has cost, negative where that is not known, and
+// reports whether estimates have changed by a twentieth or more since it last
+// did.
+func (e *Estimator) Learn(d Draw, actual refill.Cost) (moved bool) {
+	if is := actual[refill.Tokens]; is > 0 && d.Cost[refill.Tokens] > 0 && !d.Fixed {
+		if d.Continues {
+			e.history.add(float64(is))
+		} else {
+			e.tokens.add(float64(is) / float64(d.Cost[refill.Tokens]))
+		}
+	}
+	if is := actual[refill.OutputTokens]; is >= 0 {
+		e.output.add(float64(is))
+	}
+	for i, m := range []*mean{&e.tokens, &e.history, &e.output} {
+		if is := m.upper(); math.Abs(is-e.told[i]) > is/20 {
+			e.told[i] = is
+			moved = true
+		}
+	}
+	return moved
+}

@@ -1,0 +1,430 @@
+// Package limiter is the shell around package engine: the mutex that guards a
+// key's engine, the timer that wakes it, and the channel that each waiter waits
+// on. All that is concurrent in the way of a request stands here.
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/tollgate/internal/dayfile"
+	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/refill"
+)
+
+// epoch is what points in time are measured from, by the monotonic clock. It is
+// the Unix epoch, as far as the clock was right when the program began.
+var epoch = time.Now().Add(-time.Duration(time.Now().UnixNano()))
+
+// Now returns the current time as an engine has it.
+func Now() engine.Now {
+	n := time.Now()
+	return engine.Now{Mono: n.Sub(epoch), Wall: time.Duration(n.UnixNano())}
+}
+
+// Mono returns the time by the monotonic clock alone, which takes half as long.
+func Mono() time.Duration { return time.Since(epoch) }
+
+// A Limiter lets the requests of one key go as its limits allow.
+type Limiter struct {
+	key   string
+	store Store         // nil: the quota is nobody else's
+	out   time.Duration // the longest that an exchange with it may take
+	file  *dayfile.File // where limits of a day are written down; nil: nowhere
+	name  string        // under which
+	named bool          // it stays when it is idle
+
+	tokens  atomic.Bool             // it has limits of tokens
+	waiting atomic.Int64            // how many wait
+	reports atomic.Pointer[Request] // what was reported without the lock, and not taken in yet
+
+	mu        sync.Mutex
+	engine    *engine.Engine
+	timer     *time.Timer
+	at        time.Duration // when it fires; refill.Never: it does not
+	teller    *time.Timer   // of what is to be told the store
+	tellAt    time.Duration
+	news      []engine.Change // that nobody was told of yet
+	away      error           // why the store does not answer; nil: it does
+	tell      func(error)     // of the last request
+	forgotten bool
+
+	onTimer, onTeller func()
+}
+
+// ErrForgotten is the error of a limiter that is no longer in use: its registry
+// has another one.
+var ErrForgotten = errors.New("tollgate: limiter forgotten")
+
+// ErrRejected is the error of a request that was turned away: its Rejection says
+// why.
+var ErrRejected = errors.New("tollgate: rejected")
+
+// Options say what a limiter keeps.
+type Options struct {
+	Limits []refill.Limit
+	File   *dayfile.File  // nil: what was spent of a day is not written down
+	Name   string         // under which it is
+	Shared *Shared        // nil: the quota is nobody else's
+	Named  bool           // the key is configured by name: it is never forgotten
+	Memory *engine.Memory // what was learned of the key before; nil: nothing
+}
+
+// New returns the limiter of a key.
+func New(key string, o Options) *Limiter {
+	l := &Limiter{key: key, file: o.File, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
+	l.onTimer, l.onTeller = l.ring, l.told
+	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
+	if s := o.Shared; s != nil {
+		l.store, l.out = s.Store(key), s.timeout()
+		c.Shared = &engine.Shared{OnError: s.OnError, Instances: int64(max(s.Instances, 1)), Timeout: l.out}
+	}
+	if c.Memory = o.Memory; c.Memory != nil {
+		l.tokens.Store(true) // for all that is known
+	}
+	for _, x := range o.Limits {
+		l.counts(x)
+	}
+	l.engine = engine.New(Now(), c)
+	return l
+}
+
+// counts notes that there is such a limit.
+func (l *Limiter) counts(x refill.Limit) {
+	if x.Unit != refill.Requests {
+		l.tokens.Store(true)
+	}
+}
+
+// Key returns the key that the limits are of.
+func (l *Limiter) Key() string { return l.key }
+
+// CountsTokens reports whether requests draw on limits of tokens.
+func (l *Limiter) CountsTokens() bool { return l.tokens.Load() }
+
+// A Request is one attempt at a request, on its way through a limiter.
+type Request struct {
+	engine.Request
+	Zone    *time.Location                          // where the API's days begin; nil: not known
+	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
+	Store   func(error)                             // called when the store no longer answers, and with nil when it does again
+
+	limiter *Limiter
+	ready   chan struct{} // closed when it may go, or was turned away; nil: it does not wait
+	err     error         // why it is unreachable
+
+	next   *Request // in Limiter.reports
+	listed atomic.Bool
+	sent   atomic.Int64 // when it was written; unsent: not yet; 0: nothing was reported
+	closed atomic.Bool
+}
+
+const unsent = -1
+
+// lock begins an event: it takes in what was reported without the lock.
+func (l *Limiter) lock() engine.Now {
+	l.mu.Lock()
+	now := Now()
+	for r := l.reports.Swap(nil); r != nil; {
+		next := r.next
+		r.next = nil
+		r.listed.Store(false)
+		switch at := r.sent.Swap(0); {
+		case at > 0:
+			l.engine.Sent(now, time.Duration(at), &r.Request)
+		case at == unsent:
+			l.engine.Unsent(now, &r.Request)
+		}
+		if r.closed.Load() {
+			l.engine.Closed(now, &r.Request)
+		}
+		r = next
+	}
+	return now
+}
+
+// report lists r for the next event, or makes it one if somebody waits.
+func (l *Limiter) report(r *Request) {
+	if r.listed.CompareAndSwap(false, true) {
+		for {
+			r.next = l.reports.Load()
+			if l.reports.CompareAndSwap(r.next, r) {
+				break
+			}
+		}
+	}
+	if l.waiting.Load() > 0 {
+		l.unlock(l.lock())
+	}
+}
+
+// unlock ends an event: it does what the engine has decided.
+func (l *Limiter) unlock(now engine.Now) {
+	l.act(now)
+	l.mu.Unlock()
+}
+
+func (l *Limiter) act(now engine.Now) {
+	for {
+		d := l.engine.Decide()
+		l.apply(&d)
+		switch {
+		case d.Sync:
+			l.sync(now)
+			continue
+		case len(d.Book) > 0:
+			l.file.With(time.Unix(0, int64(now.Wall)), func(e *dayfile.Entries) { l.book(e, d.Book) })
+		}
+		l.wake(now, d.WakeAt, &l.at, &l.timer, l.onTimer)
+		l.wake(now, d.TellAt, &l.tellAt, &l.teller, l.onTeller)
+		return
+	}
+}
+
+// apply does what is to be done whatever else is.
+func (l *Limiter) apply(d *engine.Decisions) {
+	for _, list := range [2][]*engine.Request{d.Go, d.Reject} {
+		for _, x := range list {
+			r := x.Owner.(*Request)
+			if x.Unreachable {
+				r.err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", l.key, l.away)
+			}
+			if r.ready != nil {
+				close(r.ready)
+				l.waiting.Add(-1)
+			}
+		}
+	}
+	if len(d.Changes) > 0 {
+		l.news = append(l.news, d.Changes...)
+	}
+	if d.Exchange {
+		go l.exchange(l.engine.Exchange())
+	}
+}
+
+// wake sets a timer to the given time.
+func (l *Limiter) wake(now engine.Now, at time.Duration, set *time.Duration, timer **time.Timer, f func()) {
+	switch {
+	case at == *set:
+		return
+	case at == refill.Never:
+		(*timer).Stop()
+	case *timer == nil:
+		*timer = time.AfterFunc(at-now.Mono, f)
+	default:
+		(*timer).Reset(at - now.Mono)
+	}
+	*set = at
+}
+
+func (l *Limiter) ring() {
+	now := l.lock()
+	l.at = refill.Never
+	l.engine.Tick(now)
+	l.unlock(now)
+}
+
+// sync has the engine go on with the journal at hand.
+func (l *Limiter) sync(now engine.Now) {
+	ok := l.file.With(time.Unix(0, int64(now.Wall)), func(e *dayfile.Entries) {
+		l.engine.Synced(now, func(unit int, per time.Duration, f func(back, n int64)) {
+			e.Each(l.entry(unit, per), f)
+		})
+		d := l.engine.Decide()
+		l.apply(&d)
+		l.book(e, d.Book)
+	})
+	if !ok {
+		l.engine.Busy(now, now.Mono+dayfile.Busy)
+		return
+	}
+	l.engine.Tick(now)
+}
+
+func (l *Limiter) book(e *dayfile.Entries, list []engine.Booking) {
+	for _, b := range list {
+		e.Add(l.entry(b.Unit, b.Per), b.Back, b.N)
+	}
+}
+
+var units = [refill.Units]string{"requests", "tokens", "output tokens"}
+
+// entry is the name of a limit in the journal.
+func (l *Limiter) entry(unit int, per time.Duration) string {
+	return fmt.Sprintf("%s %s per %v", l.name, units[unit], per)
+}
+
+// Acquire waits until a request may be sent. Its error is the context's,
+// undisguised, ErrRejected, ErrForgotten, or that of a store that does not answer.
+func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.limiter, r.Owner = l, r
+	now := l.lock()
+	if l.forgotten {
+		l.mu.Unlock()
+		return ErrForgotten
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		r.Deadline = refill.After(now.Mono, time.Until(deadline))
+	}
+	l.engine.Zone(r.Zone)
+	l.tell = r.Store
+	l.engine.Arrive(now, &r.Request)
+	l.act(now)
+	if !r.Request.Waiting() {
+		l.mu.Unlock()
+		return r.outcome()
+	}
+	r.ready = make(chan struct{})
+	l.waiting.Add(1)
+	l.mu.Unlock()
+	if r.Waiting != nil {
+		r.Waiting(r.Ahead, r.Estimate)
+	}
+	select {
+	case <-r.ready:
+		return r.outcome()
+	case <-ctx.Done():
+		l.abandon(r)
+		return ctx.Err()
+	}
+}
+
+// outcome says what has become of a request that does not wait any more.
+func (r *Request) outcome() error {
+	switch {
+	case r.Unreachable:
+		return r.err
+	case r.Rejection != nil:
+		return ErrRejected
+	}
+	return nil
+}
+
+// abandon takes a request whose context is done out of the queue.
+func (l *Limiter) abandon(r *Request) {
+	now := l.lock()
+	switch {
+	case l.engine.Leave(now, &r.Request):
+		l.waiting.Add(-1)
+	case r.Going(): // let go in the same moment
+		l.engine.Failed(now, &r.Request, false)
+	}
+	l.unlock(now)
+}
+
+// Sent says that the request was written now. Like Unsent and Closed, it may be
+// called at any time and more than once.
+func (r *Request) Sent() {
+	r.sent.Store(int64(Now().Mono))
+	r.limiter.report(r)
+}
+
+// Unsent takes that back: the request is still being prepared.
+func (r *Request) Unsent() {
+	r.sent.Store(unsent)
+	r.limiter.report(r)
+}
+
+// Answered says that the response's headers are here, and what they say. It
+// returns the limits that are kept in another way from now on.
+func (r *Request) Answered(a engine.Answer) []engine.Change {
+	l := r.limiter
+	now := l.lock()
+	l.engine.Answered(now, &r.Request, a)
+	return l.learned(now)
+}
+
+// Refused says why the server has refused the request. It returns the limits that
+// are kept in another way from now on, and how many requests of the key were
+// accepted so far; spent is set if another request has used up its tries, and none
+// was accepted since.
+func (r *Request) Refused(f engine.Refusal) (changes []engine.Change, accepted uint64, spent bool) {
+	l := r.limiter
+	now := l.lock()
+	l.engine.Refused(now, &r.Request, f)
+	accepted, spent = l.engine.Progress()
+	return l.learned(now), accepted, spent
+}
+
+// GaveUp says that the request has used up its tries.
+func (r *Request) GaveUp() {
+	now := r.limiter.lock()
+	r.limiter.engine.GaveUp()
+	r.limiter.unlock(now)
+}
+
+// Settle says what the request has cost; negative: not known.
+func (r *Request) Settle(c refill.Cost) {
+	now := r.limiter.lock()
+	r.limiter.engine.Settled(now, &r.Request, c)
+	r.limiter.unlock(now)
+}
+
+// Failed says that there will be no response, and whether the request may have
+// reached the server.
+func (r *Request) Failed(reached bool) {
+	now := r.limiter.lock()
+	r.limiter.engine.Failed(now, &r.Request, reached)
+	r.limiter.unlock(now)
+}
+
+// Closed says that the response's body is closed.
+func (r *Request) Closed() {
+	r.closed.Store(true)
+	if r.HoldsSlot() {
+		r.limiter.unlock(r.limiter.lockWith(r))
+		return
+	}
+	r.limiter.report(r)
+}
+
+// lockWith begins the event that r is closed.
+func (l *Limiter) lockWith(r *Request) engine.Now {
+	now := l.lock()
+	l.engine.Closed(now, &r.Request)
+	return now
+}
+
+// learned ends an event and returns what is news.
+func (l *Limiter) learned(now engine.Now) []engine.Change {
+	l.act(now)
+	news := l.news
+	l.news = nil
+	for _, c := range news {
+		l.counts(c.To)
+	}
+	l.mu.Unlock()
+	return news
+}
+
+// Status returns a snapshot, and the time that it is of.
+func (l *Limiter) Status() (engine.Status, engine.Now) {
+	now := l.lock()
+	s := engine.Snapshot(l.engine, now)
+	l.unlock(now)
+	return s, now
+}
+
+// forget has the limiter take no more requests if nothing would be lost by that,
+// and reports what it has learned, whether that is so, and whether it will be.
+func (l *Limiter) forget() (m *engine.Memory, gone, soon bool) {
+	if l.named || l.file != nil || l.store != nil {
+		return nil, false, false
+	}
+	now := l.lock()
+	defer l.unlock(now)
+	at := l.engine.Idle(now)
+	if l.forgotten = at <= now.Mono; !l.forgotten {
+		return nil, false, at != refill.Never
+	}
+	return l.engine.Memory(), true, false
+}

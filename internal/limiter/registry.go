@@ -1,0 +1,198 @@
+package limiter
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/tollgate/internal/engine"
+)
+
+// A Key names a quota: two hosts may have models of one name.
+type Key struct{ Host, Name string }
+
+// A Registry holds the limiters of many keys. One whose key is not configured by
+// name is forgotten when it has been idle until all its tokens were back, but for
+// a little of what it has learned: keys that come from outside cannot exhaust
+// memory. Its zero value is empty.
+type Registry struct {
+	once   sync.Once
+	seed   maphash.Seed
+	shards [shards]shard
+
+	armed atomic.Bool // the timer is set
+	mu    sync.Mutex
+	sweep *time.Timer // looks for those to be forgotten; nil: it was not needed yet
+}
+
+const (
+	shards = 64
+	// sweeps is the time between looks for limiters to be forgotten.
+	sweeps = time.Minute
+	// memories is how many forgotten keys of a shard something is known of.
+	memories = 64
+	// longKey is the longest key of which something is remembered.
+	longKey = 256
+)
+
+type shard struct {
+	mu       sync.RWMutex
+	limiters map[Key]*Limiter
+	memory   map[Key]*engine.Memory
+}
+
+func (g *Registry) shard(k Key) *shard {
+	g.once.Do(func() { g.seed = maphash.MakeSeed() })
+	return &g.shards[maphash.Comparable(g.seed, k)%shards]
+}
+
+// Find returns the limiter of a key; nil: there is none yet.
+func (g *Registry) Find(k Key) *Limiter {
+	s := g.shard(k)
+	s.mu.RLock()
+	l := s.limiters[k]
+	s.mu.RUnlock()
+	if l != nil {
+		g.arm(l)
+	}
+	return l
+}
+
+// Get returns the limiter of a key, made by create if there is none. create is
+// given what was learned before, or nil.
+func (g *Registry) Get(k Key, create func(*engine.Memory) (*Limiter, error)) (*Limiter, error) {
+	s := g.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.limiters[k]; l != nil {
+		return l, nil
+	}
+	l, err := create(s.memory[k])
+	if err != nil {
+		return nil, err
+	}
+	delete(s.memory, k)
+	if s.limiters == nil {
+		s.limiters = make(map[Key]*Limiter)
+	}
+	s.limiters[k] = l
+	g.arm(l)
+	return l, nil
+}
+
+// Drop takes a limiter that was forgotten out.
+func (g *Registry) Drop(k Key, l *Limiter) {
+	s := g.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.limiters[k] == l {
+		delete(s.limiters, k)
+	}
+}
+
+// Join has two keys draw on the quota of the second, or of the first if the second
+// has none yet. A key that is configured by name keeps its own.
+func (g *Registry) Join(k, whole Key, l *Limiter) {
+	if l.named || k == whole {
+		return
+	}
+	s := g.shard(whole)
+	s.mu.Lock()
+	other := s.limiters[whole]
+	if other == nil {
+		if s.limiters == nil {
+			s.limiters = make(map[Key]*Limiter)
+		}
+		s.limiters[whole], other = l, l
+	}
+	s.mu.Unlock()
+	if s = g.shard(k); other != l {
+		s.mu.Lock()
+		s.limiters[k] = other
+		s.mu.Unlock()
+	}
+}
+
+// All returns the limiters that there are.
+func (g *Registry) All() []*Limiter {
+	var list []*Limiter
+	seen := make(map[*Limiter]bool)
+	for i := range g.shards {
+		s := &g.shards[i]
+		s.mu.RLock()
+		for _, l := range s.limiters {
+			if !seen[l] {
+				seen[l] = true
+				list = append(list, l)
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return list
+}
+
+// arm sees to it that there is a sweep now that l is used.
+func (g *Registry) arm(l *Limiter) {
+	if !l.named && l.file == nil && l.store == nil && !g.armed.Load() {
+		g.again()
+	}
+}
+
+func (g *Registry) again() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.armed.Swap(true) {
+		return
+	}
+	if g.sweep == nil {
+		g.sweep = time.AfterFunc(sweeps, g.forget)
+	} else {
+		g.sweep.Reset(sweeps)
+	}
+}
+
+// forget forgets the limiters that are idle, and looks again later if there are
+// some that will be if they are not used. Those that are in use are seen to when
+// they are used the next time.
+func (g *Registry) forget() {
+	g.armed.Store(false)
+	left := false
+	for i := range g.shards {
+		left = g.shards[i].forget() || left
+	}
+	if left {
+		g.again()
+	}
+}
+
+// forget reports whether there are limiters that only have to wait for tokens.
+func (s *shard) forget() (left bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, l := range s.limiters {
+		m, gone, soon := l.forget()
+		if !gone {
+			left = left || soon
+			continue
+		}
+		delete(s.limiters, k)
+		if m == nil || len(k.Host)+len(k.Name) > longKey {
+			continue
+		}
+		if s.memory == nil {
+			s.memory = make(map[Key]*engine.Memory)
+		}
+		for old := range s.memory {
+			if len(s.memory) < memories {
+				break
+			}
+			delete(s.memory, old)
+		}
+		s.memory[k] = m
+	}
+	if len(s.limiters) == 0 {
+		s.limiters = nil // a map never shrinks
+	}
+	return left
+}

@@ -1,0 +1,147 @@
+package tollgate
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+
+	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/estimate"
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/provider"
+)
+
+type tokensKey struct{}
+
+// WithTokens returns a context for requests of n tokens each, where the caller
+// knows better than an estimate what a request draws on limits of [Tokens]. An
+// n below 0 is 0.
+func WithTokens(ctx context.Context, n int64) context.Context {
+	return context.WithValue(ctx, tokensKey{}, max(n, 0))
+}
+
+// An attempt is one attempt at a request: what that draws on, and how far it has
+// come.
+type attempt struct {
+	limiter.Request
+	req     *http.Request
+	body    io.ReadCloser // to be sent in place of the request's; nil: that itself
+	note    *note
+	api     provider.API
+	call    provider.Call
+	limiter *limiter.Limiter
+	key     limiter.Key
+
+	trace         httptrace.ClientTrace
+	traced, wrote atomic.Bool // the base reports what it does; has begun to write
+	own           note        // if none came with the request
+}
+
+// plan finds out what a request draws on.
+func (t *Transport) plan(req *http.Request) (*attempt, error) {
+	a := &attempt{req: req, api: t.API}
+	a.note = &a.own
+	if a.api == nil {
+		a.api = provider.For(req)
+	}
+	a.call = a.api.Call(req)
+	given, known := req.Context().Value(tokensKey{}).(int64)
+	host := provider.Host(req)
+	if a.call.Open {
+		if err := a.read(!known); err != nil {
+			return a, err
+		}
+		// The quota of a host is for all of its models together.
+		if _, ok := t.Quotas[a.call.Key]; !ok && t.Quotas[host] != nil {
+			a.call.Key = host
+		}
+	}
+	a.key = limiter.Key{Host: host, Name: a.call.Key}
+	a.note = noteOf(req, t, a.key, a.note)
+	a.note.call = a.call
+	var err error
+	if a.limiter, err = t.limiter(a); err != nil {
+		return a, err
+	}
+	if !a.call.Open && !known && !a.call.Aside && a.limiter.CountsTokens() {
+		if err := a.read(true); err != nil {
+			return a, err
+		}
+	}
+	if known {
+		a.call.Cost[Tokens] = given
+	}
+	a.Draw = estimate.Draw{Fixed: known || a.call.Exact, Continues: a.call.Continues}
+	for u, n := range a.call.Cost {
+		a.Draw.Cost[u] = min(max(n, 0), mostCost)
+	}
+	return a, nil
+}
+
+// mostCost is more than any request costs.
+const mostCost = 1 << 40
+
+// maxPrompt is how much is read of a body that cannot be had twice.
+const maxPrompt = 8 << 20
+
+// read has the API read the request's body, which is sent all the same.
+func (a *attempt) read(tokens bool) error {
+	req := a.req
+	switch {
+	case req.Body == nil || req.Body == http.NoBody || req.Header.Get("Content-Encoding") != "":
+		return nil
+	case req.GetBody != nil:
+		body, err := getBody(req)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		a.api.Read(&a.call, body, tokens)
+		return nil
+	}
+	head, err := io.ReadAll(io.LimitReader(req.Body, maxPrompt))
+	a.body = joined(head, req.Body, err)
+	a.api.Read(&a.call, bytes.NewReader(head), tokens)
+	return nil
+}
+
+// getBody returns a new copy of a request's body.
+func getBody(req *http.Request) (io.ReadCloser, error) {
+	body, err := req.GetBody()
+	if err == nil && body == nil {
+		err = errNoBody
+	}
+	return body, err
+}
+
+// refusalOf returns a refusal as the engine has it.
+func refusalOf(r provider.Refusal) engine.Refusal {
+	f := engine.Refusal{Never: r.Never, Overload: r.Overload}
+	if r.Hinted {
+		f.Wait = max(r.Wait, 0)
+	}
+	for _, v := range r.Limits {
+		if !v.Uncounted {
+			f.Limits = append(f.Limits, engine.Named{Unit: int(v.Unit), N: v.N, Per: v.Per})
+		}
+	}
+	return f
+}
+
+// answerOf returns what the headers of a response say, as the engine has it.
+func answerOf(api provider.API, resp *http.Response, refused bool) engine.Answer {
+	a := engine.Answer{Refused: refused, Date: date(resp)}
+	for _, l := range api.Levels(resp) {
+		if l.Name == "" {
+			a.Levels = append(a.Levels, engine.Level{Unit: int(l.Unit), N: l.N, Per: l.Per, Left: l.Left, Full: l.Full})
+		}
+	}
+	return a
+}
+
+// rule is the rule by which a call's API gives tokens back.
+func rule(c *provider.Call) refill.Rule { return refill.Rule(c.Refill) }
