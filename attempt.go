@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.com/tollgate/internal/engine"
@@ -47,7 +48,7 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 	}
 	n.reached = true
 	refuses := a.api.Refuses(resp)
-	t.learned(a, a.Answered(answerOf(a.api, resp, refuses)))
+	t.learned(a, a.Answered(t.answerOf(a.api, resp, refuses)))
 	resp.Request = a.req
 	if resp.Body == nil {
 		resp.Body = http.NoBody
@@ -62,7 +63,8 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 		done = true
 		return resp, nil
 	}
-	b := &body{ReadCloser: resp.Body, transport: t, attempt: a, resp: resp, stop: stop, scanner: scans(a, resp)}
+	b := &body{ReadCloser: resp.Body, transport: t, attempt: a, resp: resp, stop: stop}
+	b.scan(a, resp)
 	b.watch(a.req.Context())
 	resp.Body = b
 	done = true
@@ -115,18 +117,30 @@ func (t *Transport) learned(a *attempt, list []engine.Change) {
 	}
 }
 
+// A dated is a Date header and what it says. Most responses of a second have the
+// same one.
+type dated struct {
+	text string
+	at   time.Duration
+}
+
 // date returns what the server's clock stood at, since 1970, 0 if it does not say:
 // not what it did when a cache got the response (RFC 9111, section 5.1).
-func date(resp *http.Response) time.Duration {
+func (t *Transport) date(resp *http.Response) time.Duration {
 	v := resp.Header["Date"]
 	if len(v) == 0 || len(v[0]) > len(time.RFC850)+10 || len(resp.Header["Age"]) > 0 {
 		return 0
+	}
+	if last := t.dated.Load(); last != nil && last.text == v[0] {
+		return last.at
 	}
 	d, err := http.ParseTime(v[0])
 	if err != nil {
 		return 0
 	}
-	return time.Duration(d.UnixNano())
+	is := &dated{strings.Clone(v[0]), time.Duration(d.UnixNano())}
+	t.dated.Store(is)
+	return is.at
 }
 
 // tracing returns a context in which the base reports how far the request is on
@@ -264,7 +278,6 @@ func (t *Transport) wait(a *attempt) error {
 	if t.Limiter != nil {
 		a.Store = func(err error) { t.Trace.storeError(a.call.Key, err) }
 	}
-	began := limiter.Mono()
 	err := a.limiter.Acquire(a.req.Context(), &a.Request)
 	for err == limiter.ErrForgotten {
 		t.limiters.Drop(a.key, a.limiter)
@@ -272,7 +285,7 @@ func (t *Transport) wait(a *attempt) error {
 			err = a.limiter.Acquire(a.req.Context(), &a.Request)
 		}
 	}
-	n.last = limiter.Mono() - began
+	n.last = a.Waited
 	n.waited += n.last
 	if errors.Is(err, limiter.ErrRejected) {
 		return limitError(a.call.Key, a.Rejection)

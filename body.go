@@ -57,7 +57,9 @@ type body struct {
 	unwatch   func() bool // stops the watch over the context; nil: there is none
 
 	mu      sync.Mutex      // a body may be closed while it is read
-	scanner *stream.Scanner // nil: there is nothing to be read
+	scanner *stream.Scanner // nil: there is nothing to be read, or it is not known yet
+	peeking bool            // the beginning says whether there is
+	head    []byte          // what has been read of that
 }
 
 // watch has the attempt end with its context as well: a body that is never closed
@@ -70,9 +72,13 @@ func (b *body) watch(ctx context.Context) {
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if n > 0 && b.scanner != nil {
+	if n > 0 && (b.peeking || b.scanner != nil) {
 		b.mu.Lock()
-		b.scanner.Write(p[:n])
+		if b.peeking {
+			b.peek(p[:n])
+		} else if b.scanner != nil {
+			b.scanner.Write(p[:n])
+		}
 		b.mu.Unlock()
 	}
 	if err != nil {
@@ -82,6 +88,33 @@ func (b *body) Read(p []byte) (int, error) {
 		b.once.Do(b.end)
 	}
 	return n, err
+}
+
+// beginning is how much of a body says whether it is an error.
+const beginning = 256
+
+// peek takes in the beginning of a body of which only an error would be of
+// interest: one that does not begin with an error is none.
+func (b *body) peek(p []byte) {
+	first := p
+	if b.head != nil {
+		b.head = append(b.head, p[:min(len(p), beginning)]...)
+		first = b.head
+	}
+	switch {
+	case bytes.Contains(first[:min(len(first), beginning)], []byte(`"err`)):
+		b.scanner = stream.NewScanner(stream.Options{ContentType: b.resp.Header.Get("Content-Type"), Errors: true})
+		if n := len(b.head) - min(len(p), beginning); n > 0 {
+			b.scanner.Write(b.head[:n])
+		}
+		b.scanner.Write(p)
+	case len(first) < beginning:
+		if b.head == nil {
+			b.head = append(b.head, p...)
+		}
+		return
+	}
+	b.peeking, b.head = false, nil
 }
 
 func (b *body) Close() error {
@@ -115,21 +148,22 @@ func (b *body) end() {
 // unknown is the cost of a request of which a response says nothing.
 var unknown = refill.Cost{-1, -1, -1}
 
-// scans returns what reads the response to an attempt as it passes; nil: there is
-// nothing to be read in it.
-func scans(a *attempt, resp *http.Response) *stream.Scanner {
+// scan sees to it that what there is to be read in the response to an attempt is
+// read as it passes.
+func (b *body) scan(a *attempt, resp *http.Response) {
 	o := stream.Options{ContentType: resp.Header.Get("Content-Type"), ContentEncoding: resp.Header.Get("Content-Encoding")}
-	if resp.StatusCode == http.StatusOK {
-		o.Errors = !a.call.Aside || strings.HasPrefix(o.ContentType, "text/event-stream")
-		o.Errors = o.Errors && (a.api != provider.HTTP || strings.Contains(o.ContentType, "json") || strings.Contains(o.ContentType, "stream"))
-	}
 	if len(a.call.Usage) > 0 && !a.call.Exact && !a.call.Aside && a.limiter.CountsTokens() {
 		for _, u := range a.call.Usage {
 			o.Fields = append(o.Fields, stream.Field{Path: strings.Join(u.Path, "."), Unit: int(u.Unit)})
 		}
 	}
-	if !o.Errors && o.Fields == nil {
-		return nil
+	json := strings.Contains(o.ContentType, "json")
+	o.Errors = resp.StatusCode == http.StatusOK && (json || strings.Contains(o.ContentType, "stream"))
+	switch {
+	case o.Fields == nil && !o.Errors:
+	case o.Fields == nil && json && o.ContentEncoding == "" && !strings.Contains(o.ContentType, "stream") && !strings.Contains(o.ContentType, "nd"):
+		b.peeking = true
+	default:
+		b.scanner = stream.NewScanner(o)
 	}
-	return stream.NewScanner(o)
 }

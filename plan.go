@@ -62,7 +62,7 @@ func (t *Transport) plan(req *http.Request) (*attempt, error) {
 	}
 	a.key = limiter.Key{Host: host, Name: a.call.Key}
 	a.note = noteOf(req, t, a.key, a.note)
-	a.note.call = a.call
+	a.note.once = a.call.Once
 	var err error
 	if a.limiter, err = t.limiter(a); err != nil {
 		return a, err
@@ -133,10 +133,15 @@ func refusalOf(r provider.Refusal) engine.Refusal {
 }
 
 // answerOf returns what the headers of a response say, as the engine has it.
-func answerOf(api provider.API, resp *http.Response, refused bool) engine.Answer {
-	a := engine.Answer{Refused: refused, Date: date(resp)}
-	for _, l := range api.Levels(resp) {
-		if l.Name == "" {
+func (t *Transport) answerOf(api provider.API, resp *http.Response, refused bool) engine.Answer {
+	a := engine.Answer{Refused: refused, Date: t.date(resp)}
+	levels := api.Levels(resp)
+	if levels == nil {
+		return a
+	}
+	a.Levels = make([]engine.Level, 0, len(levels))
+	for i := range levels {
+		if l := &levels[i]; l.Name == "" {
 			a.Levels = append(a.Levels, engine.Level{Unit: int(l.Unit), N: l.N, Per: l.Per, Left: l.Left, Full: l.Full})
 		}
 	}

@@ -120,7 +120,7 @@ type note struct {
 	transport *Transport
 	key       limiter.Key
 	method    string
-	url       url.URL
+	url       *url.URL
 
 	try    *try // nil: there is no next attempt
 	inUse  bool // by an attempt that has not ended
@@ -128,7 +128,7 @@ type note struct {
 	place  uint64
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
-	call   provider.Call
+	once   bool          // it creates something: see provider.Call
 
 	refusals int    // in a row, with nothing of the key accepted in between
 	accepted uint64 // by the key so far, at the last refusal
@@ -157,7 +157,7 @@ func noteOf(req *http.Request, t *Transport, key limiter.Key, own *note) *note {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, n := range x.notes {
-		if n.transport == t && n.key == key && n.method == req.Method && n.url == *req.URL && !n.inUse {
+		if n.transport == t && n.key == key && n.method == req.Method && *n.url == *req.URL && !n.inUse {
 			n.begin()
 			return n
 		}
@@ -165,7 +165,7 @@ func noteOf(req *http.Request, t *Transport, key limiter.Key, own *note) *note {
 	if len(x.notes) == maxNotes {
 		return own
 	}
-	n := &note{transport: t, key: key, method: req.Method, url: *req.URL, try: x}
+	n := &note{transport: t, key: key, method: req.Method, url: req.URL, try: x}
 	n.begin()
 	x.notes = append(x.notes, n)
 	return n
@@ -196,7 +196,7 @@ func (t *try) noted(resp *http.Response) (found *note) {
 		switch {
 		case resp != nil && n.resp == resp:
 			return 2
-		case n.method == t.req.Method && n.url == *t.req.URL:
+		case n.method == t.req.Method && *n.url == *t.req.URL:
 			return 1
 		}
 		return 0
@@ -277,13 +277,13 @@ func (t *try) curable(ctx context.Context, err error) bool {
 		return false
 	}
 	api := provider.For(t.req)
-	var call provider.Call
+	once := false
 	if n != nil {
-		call = n.call
+		once = n.once
 	} else {
-		call = api.Call(t.req)
+		once = api.Call(t.req).Once
 	}
-	undone := !call.Once || n != nil && !n.reached
+	undone := !once || n != nil && !n.reached
 	if t.err != nil {
 		curable, _ := retryablehttp.DefaultRetryPolicy(ctx, nil, err)
 		return curable && undone && !errors.Is(t.err, ErrLimited) && !isContext(t.err)

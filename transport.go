@@ -88,6 +88,7 @@ type Transport struct {
 
 	places   atomic.Uint64 // the last place in the queue that was given away
 	limiters limiter.Registry
+	dated    atomic.Pointer[dated]
 	once     sync.Once
 	state    *dayfile.File // nil: there is none
 }

@@ -114,6 +114,9 @@ type Request struct {
 	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
 	Store   func(error)                             // called when the store no longer answers, and with nil when it does again
 
+	// Waited is how long it has waited, once it does not any more.
+	Waited time.Duration
+
 	limiter *Limiter
 	ready   chan struct{} // closed when it may go, or was turned away; nil: it does not wait
 	err     error         // why it is unreachable
@@ -289,6 +292,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if r.Waiting != nil {
 		r.Waiting(r.Ahead, r.Estimate)
 	}
+	defer func() { r.Waited = Mono() - now.Mono }()
 	select {
 	case <-r.ready:
 		return r.outcome()

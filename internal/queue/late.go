@@ -13,7 +13,7 @@ func (q *Queue[T]) Expired(now time.Duration, most int) (list []*Waiter[T], sums
 		return nil, nil
 	}
 	var ahead Weight
-	next := time.Duration(forever)
+	next := forever
 	for _, c := range q.chunks {
 		if c.expire > now {
 			next = min(next, c.expire)
