@@ -100,13 +100,13 @@ func (b *backoff) bare(t time.Duration, again bool) {
 // persist shuts for longer with each refusal in a row, if there were several:
 // a server that counts what it refuses is starved by anything else. The wait
 // starts from the time in which a token comes back and doubles. It starts late
-// enough for eight of them to outlast four spans of the limit, or two minutes.
+// enough for eight of them to outlast four spans of the limit, or four minutes.
 func (b *backoff) persist(t, gap, per time.Duration) {
 	if b.row < 2 {
 		return
 	}
-	most := max(2*per, maxPause)
-	wait := max(gap, most/128)
+	most := max(2*per, 2*time.Minute)
+	wait := max(gap, most/64)
 	for i := 2; i < b.row && wait < most; i++ {
 		wait *= 2
 	}

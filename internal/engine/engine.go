@@ -42,6 +42,7 @@ type Engine struct {
 	queue   queue.Queue[*Request]
 	limits  limits
 	backoff backoff
+	pacer   pacer
 	flights flights
 	journal journal
 	shared  *shared // nil: the quota is nobody else's
@@ -271,6 +272,12 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 	}
 	if r.denied = a.Refused; !r.denied {
 		e.backoff.accepted(r.let)
+		if !r.deemedOK {
+			e.paceAccepted(r)
+		}
+		if e.pacer.on() {
+			e.backoff.width = 0
+		}
 		e.accepted++
 		e.spent = false
 	}

@@ -131,6 +131,18 @@ func (ls *limits) scale() (gap, per time.Duration) {
 	return gap, per
 }
 
+// gap returns how far apart requests are if all that the slowest limit of requests
+// of less than a day allows are sent evenly, and how many that are; 0: none is
+// known.
+func (ls *limits) gap() (gap time.Duration, n int64) {
+	for _, l := range ls.list {
+		if x := l.Limit(); x.Unit == refill.Requests && x.Per > 0 && x.Per < refill.Day && x.N > 0 && x.Gap() > gap {
+			gap, n = x.Gap(), x.N
+		}
+	}
+	return gap, n
+}
+
 // longest returns the longest wait that a limit of less than a day explains, at
 // least an hour.
 func (ls *limits) longest() time.Duration {

@@ -33,6 +33,10 @@ func (f *Refusal) daily() bool {
 	return false
 }
 
+// knownPatience is how many refusals of a key whose limit is known it takes for
+// its requests to be spaced.
+const knownPatience = 3
+
 // refuse does what a refusal means. This is the one place that says so:
 //
 //	no waiting helps          nothing: it is that request's matter
@@ -81,7 +85,10 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	}
 	f.Wait = min(f.Wait, maxHint)
 	fresh := e.backoff.refused(t, r.let)
-	explained := false
+	explained := e.pacer.on()
+	if r.deemedOK {
+		e.pacer.accepted--
+	}
 	for _, v := range f.Limits {
 		if l, c := ls.learn(t, v.Unit, v.N, v.Per, r.Rule); l != nil {
 			explained = true
@@ -104,6 +111,16 @@ func refuse(e *Engine, r *Request, f Refusal) {
 		r.Hopeless = r.Hopeless || v.Per > maxHint
 	}
 	gap, per := ls.scale()
+	if fresh && len(f.Limits) == 0 {
+		if g, n := ls.gap(); n == 0 {
+			e.pacer.refused(t, 0, 2)
+		} else if e.pacer.on() || e.pacer.unexpected(t, n) {
+			e.pacer.refused(t, g, knownPatience)
+		}
+		if e.pacer.on() {
+			gap = e.pacer.gap
+		}
+	}
 	e.backoff.persist(t, gap, per)
 	e.putOff()
 	e.serve()

@@ -34,22 +34,23 @@ type Request struct {
 	// Unreachable says that it was turned away since the store does not answer.
 	Unreachable bool
 
-	waiter queue.Waiter[*Request]
-	cost   refill.Cost
-	due    Reason        // what its Until stands for
-	stage  stage         // how far it has come
-	let    time.Duration // when it was let go
-	taken  time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
-	sent   time.Duration // when it was written
-	spent  time.Duration // when its tokens were
-	limits int           // how many there were when it was let go
-	slow   bool          // counts as in flight while the key opens slowly
-	closed bool          // no longer in flight at all
-	slot   bool          // has tokens that come back when it is closed
-	final  bool          // its cost is settled
-	deemed bool          // arrived, for all that is known: its flight was over
-	denied bool          // the response was a refusal
-	stays  bool          // waits for a limit of a day too
+	waiter   queue.Waiter[*Request]
+	cost     refill.Cost
+	due      Reason        // what its Until stands for
+	stage    stage         // how far it has come
+	let      time.Duration // when it was let go
+	taken    time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
+	sent     time.Duration // when it was written
+	spent    time.Duration // when its tokens were
+	limits   int           // how many there were when it was let go
+	slow     bool          // counts as in flight while the key opens slowly
+	closed   bool          // no longer in flight at all
+	slot     bool          // has tokens that come back when it is closed
+	final    bool          // its cost is settled
+	deemed   bool          // arrived, for all that is known: its flight was over
+	denied   bool          // the response was a refusal
+	deemedOK bool          // counted as accepted, since no refusal came in a flight
+	stays    bool          // waits for a limit of a day too
 
 	before, after *Request // among those on their way
 }

@@ -11,7 +11,7 @@ import (
 // ready returns when a request may go, as far as that can be said: what comes
 // before must be looked at again then.
 func (e *Engine) ready(r *Request) time.Duration {
-	at := e.backoff.ready(e.t)
+	at := max(e.backoff.ready(e.t), e.pacer.next)
 	if e.shared.open() {
 		return at
 	}
@@ -132,6 +132,7 @@ func (e *Engine) admit(r *Request) {
 	e.journal.take(e, &r.cost)
 	r.slow = e.backoff.admit(e.t)
 	r.slot = e.limits.slots()
+	e.pacer.admit(e.t)
 	e.flights.link(e.t, r)
 }
 
@@ -152,8 +153,17 @@ func (e *Engine) land() {
 	for e.flights.due() <= e.t {
 		r := e.flights.first
 		e.arrive(e.flights.due(), r)
-		r.deemed = !r.closed
+		if r.deemed = !r.closed; r.deemed {
+			e.paceAccepted(r)
+		}
 	}
+}
+
+// paceAccepted counts a request as accepted for the pacer.
+func (e *Engine) paceAccepted(r *Request) {
+	r.deemedOK = true
+	gap, _ := e.limits.gap()
+	e.pacer.accept(e.t, r.let, gap)
 }
 
 // recall has a request not on its way yet, whatever was thought. It may have been
