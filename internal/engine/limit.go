@@ -143,6 +143,19 @@ func (ls *limits) gap() (gap time.Duration, n int64) {
 	return gap, n
 }
 
+// restate has limits of requests that refusals have lowered be as they were
+// stated: from now on it is the spacing that keeps to what they are worth.
+func (ls *limits) restate(t time.Duration) {
+	for _, l := range ls.list {
+		if l.Limit().Unit == refill.Requests && l.Limit().Per > 0 && !l.daily() {
+			l.trial = nil
+			if l.n() < l.ceiling() {
+				l.Resize(t, l.ceiling())
+			}
+		}
+	}
+}
+
 // longest returns the longest wait that a limit of less than a day explains, at
 // least an hour.
 func (ls *limits) longest() time.Duration {

@@ -15,12 +15,16 @@ type pacer struct {
 	bad      time.Duration // a gap that was refused; 0: none was
 	changed  time.Duration // when gap did
 	since    time.Duration // the last refusal of its own
+	hold     time.Duration // from then until the next one that was accepted went: what a refusal costs
 	accepted int           // requests accepted since
 	streak   int           // requests accepted since gap changed
 	refusals int           // of their own, that were not forgotten
 }
 
 const (
+	// worth is how much longer than a refusal costs requests have to be accepted
+	// before another is risked.
+	worth  = 8
 	minGap = time.Millisecond
 	maxGap = 5 * time.Minute
 )
@@ -61,8 +65,8 @@ func (p *pacer) refused(t, most time.Duration, patience int) {
 	case p.refusals < patience:
 	case !p.on():
 		p.gap = max(measured+measured/10, most, minGap)
-		if p.accepted == 0 {
-			p.gap = max(2*most, minGap)
+		if most > 0 {
+			p.gap, p.bad = min(p.gap, 2*most), most
 		}
 	case p.accepted == 0:
 		p.gap += p.gap / 2
@@ -79,7 +83,9 @@ func (p *pacer) accept(t, let, most time.Duration) {
 	if let <= p.since {
 		return
 	}
-	p.accepted++
+	if p.accepted++; p.accepted == 1 {
+		p.hold = let - p.since
+	}
 	if !p.on() || let <= p.changed {
 		return
 	}
@@ -92,7 +98,7 @@ func (p *pacer) accept(t, let, most time.Duration) {
 		p.set(t, max(least, p.gap*6/10))
 	case p.gap > p.bad+p.bad/20:
 		p.set(t, max(least, p.gap-(p.gap-p.bad)*3/10))
-	case float64(p.streak) >= 16*math.Pow(1.3, float64(min(p.refusals, 12))):
+	case float64(p.streak) >= 16*math.Pow(1.3, float64(min(p.refusals, 12))) && time.Duration(p.streak)*p.gap >= worth*p.hold:
 		p.bad = p.bad * 95 / 100
 		p.set(t, max(least, p.gap*95/100))
 	}

@@ -86,6 +86,10 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	f.Wait = min(f.Wait, maxHint)
 	fresh := e.backoff.refused(t, r.let)
 	explained := e.pacer.on()
+	paced := false // at the pace of a limit that is as it was stated
+	for _, l := range ls.list {
+		paced = paced || l.Limit().Unit == refill.Requests && l.Paced(r.let) && l.n() >= l.ceiling()
+	}
 	if r.deemedOK {
 		e.pacer.accepted--
 	}
@@ -112,11 +116,7 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	}
 	gap, per := ls.scale()
 	if fresh && len(f.Limits) == 0 {
-		if g, n := ls.gap(); n == 0 {
-			e.pacer.refused(t, 0, 2)
-		} else if e.pacer.on() || e.pacer.unexpected(t, n) {
-			e.pacer.refused(t, g, knownPatience)
-		}
+		space(e, paced, f.Wait > 2*per)
 		if e.pacer.on() {
 			gap = e.pacer.gap
 		}
@@ -124,6 +124,27 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	e.backoff.persist(t, gap, per)
 	e.putOff()
 	e.serve()
+}
+
+// space has requests spaced, or further apart, on account of a refusal. paced says
+// that they were at the pace of a limit that is as it was stated, and costly that
+// the server stays shut for longer than its limit explains.
+func space(e *Engine, paced, costly bool) {
+	p := &e.pacer
+	was := p.on()
+	switch gap, n := e.limits.gap(); {
+	case n == 0:
+		p.refused(e.t, 0, 2)
+	case costly:
+		p.refused(e.t, gap+gap/4, 1)
+	case paced && int64(p.accepted) >= n/2:
+		p.refused(e.t, gap, 2) // the rate is right, and they came too close together
+	case was || p.unexpected(e.t, n):
+		p.refused(e.t, gap, knownPatience)
+	}
+	if p.on() && !was && costly {
+		e.limits.restate(e.t)
+	}
 }
 
 // drain empties the limits that a refusal names, or all but those of a day, and
