@@ -183,7 +183,7 @@ func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained
 			l.surprise(e.t, r.let, n, explained)
 		}
 		if rule := l.Limit().Rule; rule != refill.Steady && l.Limit().Per > 0 && !anew && r.stage == arrived {
-			l.Settle(e.t, r.spent, -n)
+			l.Uncount(e.t, r.spent, n)
 			e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: -n, Ago: r.spent}, true)
 		}
 	}

@@ -171,6 +171,10 @@ func (b *Bucket) Settle(now, at time.Duration, n int64) {
 	}
 }
 
+// Uncount says that n tokens spent at the time given are not counted by the server.
+// Unlike Settle, it does not change how they come back after a drain.
+func (b *Bucket) Uncount(now, at time.Duration, n int64) { b.rule.settle(now, at, -n) }
+
 // Elsewhere says that n more tokens were spent than we know of, and when.
 func (b *Bucket) Elsewhere(now, at time.Duration, n int64) {
 	if w, ok := b.rule.(*window); ok {
