@@ -4,7 +4,7 @@ FUZZTIME ?= 5m
 SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: test redis lint bench fuzz realservers
+.PHONY: test redis lint bench zoo fuzz realservers
 
 # Everything, with the race detector on. What shares a quota is tested with a real
 # Redis, which is installed where apt is.
@@ -27,9 +27,15 @@ bench:
 	go test -run '^$$' -bench . ./provider
 	cd redislimit && go test -run '^$$' -bench .
 
+# Servers made at random, others each time, and what the peers make of a fixed set.
+SEED ?= $(shell date +%s)
+zoo:
+	go test -count=1 ./internal/zoo -run TestZoo -v -zoo.seed=$(SEED) -zoo.servers=1000
+	cd bench && go test -count=1 -run 'TestZoo$$' -v .
+
 # Every parser of what a server sends, for FUZZTIME each.
 fuzz:
-	@set -e; for p in . ./provider; do for f in $$(grep -oh '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -c6-); do \
+	@set -e; for p in . ./provider ./internal/stream; do for f in $$(grep -oh '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -c6-); do \
 		go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 # Real servers that limit in ways of their own, installed where apt is.

@@ -121,3 +121,37 @@ func TestSurpriseInForce(t *testing.T) {
 		t.Logf("%d ok, %d refused, %v: %v", r.OK, r.Refused, r.Makespan.Round(time.Second), learned.list)
 	})
 }
+
+// HAProxy as it is mostly set up: http_req_rate(60s) counts denied requests too, and
+// says Retry-After: 1 whatever it takes. Who hammers is starved.
+func TestSurpriseHammered(t *testing.T) {
+	for _, phase := range []time.Duration{0, 7 * time.Second, 31 * time.Second, 58 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			startAt(phase)
+			server := &quotatest.Server{
+				Limits:       map[string][]quotatest.Limit{"*": {{N: 10, Per: time.Minute, Count: quotatest.Counter}}},
+				Latency:      workload.Jitter,
+				CountRefused: true,
+			}
+			second := func(server http.RoundTripper) http.RoundTripper {
+				return &tollgate.Retry{Base: &tollgate.Transport{
+					Quotas: tollgate.Quotas{"*": {{N: 10, Per: time.Minute, Refill: tollgate.Window}}},
+					Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+						resp, err := server.RoundTrip(r)
+						if err == nil && resp.StatusCode == http.StatusTooManyRequests {
+							resp.Body.Close()
+							resp.Body = http.NoBody
+							resp.Header = http.Header{"Date": resp.Header["Date"], "Retry-After": {"1"}}
+						}
+						return resp, err
+					}),
+				}}
+			}
+			r := workload.Calls(server, make([]time.Duration, 25), second)
+			t.Logf("start :%02.0f: %d ok, %d refused, %v", phase.Seconds(), r.OK, r.Refused, r.Makespan.Round(time.Second))
+			if r.OK != 25 || r.Refused > 15 {
+				t.Errorf("want 25 ok, at most 15 refused")
+			}
+		})
+	}
+}

@@ -58,13 +58,17 @@ func (p *pacer) unexpected(t time.Duration, n int64) bool {
 func (p *pacer) refused(t, most time.Duration, patience int) {
 	p.refusals++
 	measured := time.Duration(0)
-	if p.accepted > 0 && p.refusals > 1 {
-		measured = (t - p.since) / time.Duration(p.accepted)
+	if p.refusals > 1 {
+		measured = (t - p.since) / time.Duration(max(p.accepted, 1))
+	}
+	margin := time.Duration(0)
+	if p.accepted > 0 {
+		margin = measured / 10
 	}
 	switch {
 	case p.refusals < patience:
 	case !p.on():
-		p.gap = max(measured+measured/10, most, minGap)
+		p.gap = max(measured+margin, most, minGap)
 		if most > 0 {
 			p.gap, p.bad = min(p.gap, 2*most), most
 		}

@@ -117,9 +117,6 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	gap, per := ls.scale()
 	if fresh && len(f.Limits) == 0 {
 		space(e, paced, f.Wait > 2*per)
-		if e.pacer.on() {
-			gap = e.pacer.gap
-		}
 	}
 	e.backoff.persist(t, gap, per)
 	e.putOff()

@@ -22,16 +22,21 @@ var (
 	by      = flag.String("zoo.by", "", "print a row for each place on these axes, separated by commas: counts, refused, shut, hint, told, load, distance, think, per, n")
 )
 
-// What is asked of tollgate.
+// What is asked of tollgate. Refusals of the first volley, which is sent before
+// anything can be known, are a matter of the servers that a seed makes: the mean is
+// asked for of those seeds that are played when none is named. Of servers that stay
+// shut for a minute once they have refused, no client can do the ideal: makespans
+// are compared with what is attainable.
 const (
-	mostLost     = 10
-	mostMean     = 0.40 // refusals a request
-	mostP99      = 5.0  // refusals a request, of the servers
-	mostSlowness = 4.0  // makespan in terms of the ideal, at p90 of the servers
+	mostLost     = 0
+	mostMean     = 0.20 // refusals a request
+	mostLater    = 0.06 // of those that are not of the first volley
+	mostP99      = 2.0  // refusals a request, of the servers
+	mostSlowness = 1.6  // makespan in terms of what is attainable, at p90 of the servers
 )
 
 // fewSlow is how many servers it takes to speak of a p90.
-const fewSlow = 5
+const fewSlow = 30
 
 // seeds are those that are played when none is named.
 var seeds = []uint64{1, 2, 3, 4, 5}
@@ -67,14 +72,17 @@ func TestZoo(t *testing.T) {
 	if s.Lost > mostLost {
 		t.Errorf("%d requests lost, want at most %d", s.Lost, mostLost)
 	}
-	if s.Mean > mostMean {
+	if s.Mean > mostMean && *seed == 0 && !race {
 		t.Errorf("%.3f refused a request, want at most %.2f", s.Mean, mostMean)
+	}
+	if s.Mean-s.Volley > mostLater {
+		t.Errorf("%.3f refused a request after the first volley, want at most %.2f", s.Mean-s.Volley, mostLater)
 	}
 	if s.Refused.P99 > mostP99 {
 		t.Errorf("%.2f refused a request at p99 of the servers, want at most %.2f", s.Refused.P99, mostP99)
 	}
-	if s.Told >= fewSlow && s.Ideal.P90 > mostSlowness {
-		t.Errorf("makespan is %.2f of the ideal at p90, want at most %.2f", s.Ideal.P90, mostSlowness)
+	if s.Told >= fewSlow && s.Attained.P90 > mostSlowness {
+		t.Errorf("makespan is %.2f of what is attainable at p90, want at most %.2f", s.Attained.P90, mostSlowness)
 	}
 }
 
