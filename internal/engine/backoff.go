@@ -97,13 +97,14 @@ func (b *backoff) bare(t time.Duration, again bool) {
 	b.width = 1
 }
 
-// persist shuts for longer with each refusal in a row, if there were several:
+// persist shuts for longer with each refusal in a row, and reports whether there
+// were several:
 // a server that counts what it refuses is starved by anything else. The wait
 // starts from the time in which a token comes back and doubles. It starts late
 // enough for eight of them to outlast four spans of the limit, or four minutes.
-func (b *backoff) persist(t, gap, per time.Duration) {
+func (b *backoff) persist(t, gap, per time.Duration) bool {
 	if b.row < 2 {
-		return
+		return false
 	}
 	most := max(2*per, 2*time.Minute)
 	wait := max(gap, most/64)
@@ -113,6 +114,7 @@ func (b *backoff) persist(t, gap, per time.Duration) {
 	wait = min(wait, most)
 	b.until = max(b.until, t+wait+b.jitter(wait/16))
 	b.width = 1
+	return true
 }
 
 // jitter returns something between 0 and most, never the same twice.

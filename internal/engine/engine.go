@@ -284,7 +284,9 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 	if len(e.out.Changes) > 0 {
 		e.putOff()
 	}
-	e.serve()
+	if !a.Refused { // else it is about to turn out why
+		e.serve()
+	}
 }
 
 // Refused is the event that it has turned out why a request was refused.

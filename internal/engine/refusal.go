@@ -118,7 +118,13 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	if fresh && len(f.Limits) == 0 {
 		space(e, paced, f.Wait > 2*per)
 	}
-	e.backoff.persist(t, gap, per)
+	if e.backoff.persist(t, gap, per) {
+		for _, l := range ls.list { // what comes back in the meantime does not add up
+			if x := l.Limit(); x.Unit == refill.Requests && x.Per > 0 && !l.daily() && l.Dry() > t {
+				l.drain(e.backoff.until, false)
+			}
+		}
+	}
 	e.putOff()
 	e.serve()
 }
