@@ -9,6 +9,7 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Everything, with the race detector on. What shares a quota is tested with a real
 # Redis, which is installed where apt is.
 test: redis
+	@echo "This takes about three minutes, and a minute more where nothing is built yet."
 	@set -e; for m in $(MODULES); do (cd $$m && go test -race -shuffle=on ./...); done
 
 redis:

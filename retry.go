@@ -21,7 +21,7 @@ import (
 // connections. It belongs outside a [Transport], so that every attempt takes
 // tokens.
 //
-// A refused request goes back to the line at once, at its old place: the
+// A refused request goes back to the queue at once, at its old place: the
 // Transport knows when it is time. All others wait an exponential backoff with
 // full jitter first, and then take their turn. Over any Base that has no
 // Transport in it, the time that the server asks for is waited out.
@@ -277,7 +277,7 @@ func (t *try) curable(ctx context.Context, err error) bool {
 		return false
 	}
 	api := provider.For(t.req)
-	once := false
+	var once bool
 	if n != nil {
 		once = n.once
 	} else {

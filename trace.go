@@ -17,14 +17,14 @@ type Change struct{ From, To Limit }
 // them may be nil. They may be called concurrently, and must not change the
 // request. What waits for them to return is the request itself.
 type Trace struct {
-	// Waiting is called when a request has joined the line.
+	// Waiting is called when a request has joined the queue.
 	Waiting func(*http.Request, WaitInfo)
 	// Sending is called when a request has its tokens, before it is sent.
 	Sending func(*http.Request, SendInfo)
 	// Refused is called when the server has answered 429, 503 or 529.
 	Refused func(*http.Request, RefusalInfo)
-	// Learned is called when a limit turns out to be another one than was
-	// thought, or one that nobody knew of.
+	// Learned is called when a limit was corrected, or one was learned that nobody
+	// knew of.
 	Learned func(*http.Request, LearnInfo)
 	// Rejected is called when a request is not sent because of a limit.
 	Rejected func(*http.Request, *LimitError)
@@ -40,14 +40,14 @@ type Trace struct {
 // WaitInfo is what Trace.Waiting tells.
 type WaitInfo struct {
 	Key      string
-	Ahead    int           // requests before it in the line
+	Ahead    int           // requests before it in the queue
 	Estimate time.Duration // until its turn; the largest Duration if that cannot be said
 }
 
 // SendInfo is what Trace.Sending tells.
 type SendInfo struct {
 	Key    string
-	Waited time.Duration // in line, at this attempt
+	Waited time.Duration // in the queue, at this attempt
 }
 
 // RefusalInfo is what Trace.Refused tells.
@@ -126,7 +126,7 @@ func LogTrace(l *slog.Logger) *Trace {
 			log(r, slog.LevelWarn, "server refused request", i.Key, slog.Int("status", i.Status), slog.Duration("hint", i.Refusal.Wait))
 		},
 		Learned: func(r *http.Request, i LearnInfo) {
-			log(r, slog.LevelInfo, "limit is another than it was thought to be", i.Key, slog.String("from", i.From.String()), slog.String("to", i.To.String()), slog.String("refill", i.To.Refill.String()))
+			log(r, slog.LevelInfo, "limit corrected", i.Key, slog.String("from", i.From.String()), slog.String("to", i.To.String()), slog.String("refill", i.To.Refill.String()))
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
 		StoreError: func(key string, err error) {

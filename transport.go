@@ -1,6 +1,6 @@
 // Package tollgate keeps the calls of any http.Client within the rate limits of
-// the API it calls: each request takes a token before it is sent, waits in line
-// if there is none, and goes back to the front of the line if the server
+// the API it calls: each request takes a token before it is sent, waits in a queue
+// if there is none, and goes back to the front of the queue if the server
 // refuses it all the same.
 //
 //	client := tollgate.NewClient(tollgate.Quotas{"gemini-2.5-flash": {tollgate.RPM(10)}})
@@ -28,13 +28,13 @@ import (
 // and failed requests again: [Retry] over [Transport] over
 // http.DefaultTransport.
 //
-// A Timeout set on the client includes the time in line.
+// A Timeout set on the client includes the time in the queue.
 func NewClient(q Quotas) *http.Client {
 	return &http.Client{Transport: &Retry{Base: &Transport{Quotas: q}}}
 }
 
 // Transport is an http.RoundTripper that takes a token for each request before
-// it passes it on, and closes the line when the server refuses.
+// it passes it on, and drains its bucket when the server refuses.
 //
 // It sends each request once; [Retry] on top of it sends again what was refused
 // or failed. The zero value limits nothing until a server says so. A Transport
@@ -51,21 +51,21 @@ type Transport struct {
 	// recognised from the request.
 	API provider.API
 
-	// MaxWait is the longest time in line, over all attempts at a request: one
+	// MaxWait is the longest time in the queue, over all attempts at a request: one
 	// whose turn would come later is rejected at once. 0: as long as its
 	// context allows. Negative: requests never wait.
 	//
 	// A deadline in the request's context, which http.Client.Timeout sets too,
-	// includes the time in line.
+	// includes the time in the queue.
 	MaxWait time.Duration
 
-	// MaxQueue is the longest line of one key: a request that finds it full is
+	// MaxQueue is the longest queue of one key: further requests are
 	// rejected. 0: no bound.
 	MaxQueue int
 
 	// Timeout is the longest time from when a request is sent until its
 	// response's body is closed or read to its end, each attempt on its own:
-	// unlike http.Client.Timeout, it leaves out the time in line. 0: none.
+	// unlike http.Client.Timeout, it leaves out the time in the queue. 0: none.
 	Timeout time.Duration
 
 	// Reject makes the result of a request that was not sent. nil: the
@@ -95,7 +95,7 @@ type Transport struct {
 
 // RoundTrip implements http.RoundTripper. A request that would not get its turn
 // in time is not sent: the error is a [*LimitError], or what Reject makes of it.
-// If the context is done while the request waits in line, the error is the
+// If the context is done while the request waits in the queue, the error is the
 // context's.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
