@@ -1,3 +1,7 @@
+//go:build !race
+
+// With the race detector on, what the peers make of it outgrows the detector.
+
 package bench
 
 import (
