@@ -25,7 +25,7 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 			a.Failed(true)
 		}
 	}()
-	t.Trace.sending(a.req, SendInfo{Key: a.call.Key, Waited: a.note.last})
+	t.Trace.sending(a.req, SendInfo{Key: a.key.Name, Waited: a.note.last})
 	resp, err := t.base(a.req).RoundTrip(req)
 	n := a.note
 	if err != nil {
@@ -95,7 +95,7 @@ func (t *Transport) refused(a *attempt, resp *http.Response) {
 			t.limiters.Join(a.key, limiter.Key{Host: a.key.Host, Name: v.Model}, a.limiter)
 		}
 	}
-	t.Trace.refused(a.req, RefusalInfo{Key: a.call.Key, Status: resp.StatusCode, Refusal: r})
+	t.Trace.refused(a.req, RefusalInfo{Key: a.key.Name, Status: resp.StatusCode, Refusal: r})
 }
 
 // failedWithin heeds an error in the body of a response whose status was 200. That
@@ -107,13 +107,13 @@ func (t *Transport) failedWithin(a *attempt, resp *http.Response, kind string, d
 	}
 	changes, _, _ := a.Refused(refusalOf(r))
 	t.learned(a, changes)
-	t.Trace.refused(a.req, RefusalInfo{Key: a.call.Key, Status: resp.StatusCode, Refusal: r})
+	t.Trace.refused(a.req, RefusalInfo{Key: a.key.Name, Status: resp.StatusCode, Refusal: r})
 }
 
 // learned tells of limits that turned out to be other ones.
 func (t *Transport) learned(a *attempt, list []engine.Change) {
 	for _, c := range list {
-		t.Trace.learned(a.req, LearnInfo{Key: a.call.Key, Change: Change{limitOf(c.From), limitOf(c.To)}})
+		t.Trace.learned(a.req, LearnInfo{Key: a.key.Name, Change: Change{limitOf(c.From), limitOf(c.To)}})
 	}
 }
 
@@ -146,13 +146,14 @@ func (t *Transport) date(resp *http.Response) time.Duration {
 // tracing returns a context in which the base reports how far the request is on
 // its way to the server.
 func (a *attempt) tracing(ctx context.Context) context.Context {
-	a.trace.GetConn = func(string) {
-		a.traced.Store(true)
-		a.Unsent()
-	}
-	a.trace.WroteHeaders = func() { a.wrote.Store(true) }
-	a.trace.WroteRequest = func(httptrace.WroteRequestInfo) { a.Sent() }
-	return httptrace.WithClientTrace(ctx, &a.trace)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) {
+			a.traced.Store(true)
+			a.Unsent()
+		},
+		WroteHeaders: func() { a.wrote.Store(true) },
+		WroteRequest: func(httptrace.WroteRequestInfo) { a.Sent() },
+	})
 }
 
 // reached reports whether the request may have reached the server.
@@ -269,14 +270,14 @@ func (t *Transport) wait(a *attempt) error {
 			}
 		}
 	}
-	a.Place, a.Zone, a.Rule = n.place, a.call.Zone, rule(&a.call)
+	a.Place = n.place
 	if t.Trace != nil && t.Trace.Waiting != nil {
 		a.Waiting = func(ahead int, estimate time.Duration) {
-			t.Trace.Waiting(a.req, WaitInfo{Key: a.call.Key, Ahead: ahead, Estimate: estimate})
+			t.Trace.Waiting(a.req, WaitInfo{Key: a.key.Name, Ahead: ahead, Estimate: estimate})
 		}
 	}
 	if t.Limiter != nil {
-		a.Store = func(err error) { t.Trace.storeError(a.call.Key, err) }
+		a.Store = func(err error) { t.Trace.storeError(a.key.Name, err) }
 	}
 	err := a.limiter.Acquire(a.req.Context(), &a.Request)
 	for err == limiter.ErrForgotten {
@@ -288,7 +289,7 @@ func (t *Transport) wait(a *attempt) error {
 	n.last = a.Waited
 	n.waited += n.last
 	if errors.Is(err, limiter.ErrRejected) {
-		return limitError(a.call.Key, a.Rejection)
+		return limitError(a.key.Name, a.Rejection)
 	}
 	return err
 }

@@ -152,10 +152,8 @@ var unknown = refill.Cost{-1, -1, -1}
 // read as it passes.
 func (b *body) scan(a *attempt, resp *http.Response) {
 	o := stream.Options{ContentType: resp.Header.Get("Content-Type"), ContentEncoding: resp.Header.Get("Content-Encoding")}
-	if len(a.call.Usage) > 0 && !a.call.Exact && !a.call.Aside && a.limiter.CountsTokens() {
-		for _, u := range a.call.Usage {
-			o.Fields = append(o.Fields, stream.Field{Path: strings.Join(u.Path, "."), Unit: int(u.Unit)})
-		}
+	if len(a.usage) > 0 && a.limiter.CountsTokens() {
+		o.Fields = fieldsOf(a.usage)
 	}
 	json := strings.Contains(o.ContentType, "json")
 	o.Errors = resp.StatusCode == http.StatusOK && (json || strings.Contains(o.ContentType, "stream"))
@@ -166,4 +164,37 @@ func (b *body) scan(a *attempt, resp *http.Response) {
 	default:
 		b.scanner = stream.NewScanner(o)
 	}
+}
+
+// knownFields are the fields of the APIs' usages, by where those begin.
+var knownFields struct {
+	sync.RWMutex
+	of map[*provider.Usage][]stream.Field
+}
+
+// maxKnown is how many APIs' fields are kept: more than there are.
+const maxKnown = 64
+
+// fieldsOf returns the fields that say what a call has cost.
+func fieldsOf(usage []provider.Usage) []stream.Field {
+	k := &knownFields
+	k.RLock()
+	list := k.of[&usage[0]]
+	k.RUnlock()
+	if len(list) == len(usage) {
+		return list
+	}
+	list = make([]stream.Field, len(usage))
+	for i, u := range usage {
+		list[i] = stream.Field{Path: strings.Join(u.Path, "."), Unit: int(u.Unit)}
+	}
+	k.Lock()
+	defer k.Unlock()
+	if k.of == nil {
+		k.of = make(map[*provider.Usage][]stream.Field)
+	}
+	if len(k.of) < maxKnown {
+		k.of[&usage[0]] = list
+	}
+	return list
 }

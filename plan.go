@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"sync/atomic"
 
 	"example.com/tollgate/internal/engine"
@@ -25,18 +24,19 @@ func WithTokens(ctx context.Context, n int64) context.Context {
 }
 
 // An attempt is one attempt at a request: what that draws on, and how far it has
-// come.
+// come. A waiter is little more than that, so it is kept small.
 type attempt struct {
 	limiter.Request
 	req     *http.Request
 	body    io.ReadCloser // to be sent in place of the request's; nil: that itself
 	note    *note
 	api     provider.API
-	call    provider.Call
 	limiter *limiter.Limiter
 	key     limiter.Key
+	usage   []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
+	aside   bool             // see provider.Call
+	open    bool
 
-	trace         httptrace.ClientTrace
 	traced, wrote atomic.Bool // the base reports what it does; has begun to write
 	own           note        // if none came with the request
 }
@@ -48,35 +48,39 @@ func (t *Transport) plan(req *http.Request) (*attempt, error) {
 	if a.api == nil {
 		a.api = provider.For(req)
 	}
-	a.call = a.api.Call(req)
+	call := a.api.Call(req)
 	given, known := req.Context().Value(tokensKey{}).(int64)
 	host := provider.Host(req)
-	if a.call.Open {
-		if err := a.read(!known); err != nil {
+	var err error
+	if call.Open {
+		if call, err = a.read(call, !known); err != nil {
 			return a, err
 		}
 		// The quota of a host is for all of its models together.
-		if _, ok := t.Quotas[a.call.Key]; !ok && t.Quotas[host] != nil {
-			a.call.Key = host
+		if _, ok := t.Quotas[call.Key]; !ok && t.Quotas[host] != nil {
+			call.Key = host
 		}
 	}
-	a.key = limiter.Key{Host: host, Name: a.call.Key}
+	a.key = limiter.Key{Host: host, Name: call.Key}
+	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	a.note = noteOf(req, t, a.key, a.note)
-	a.note.once = a.call.Once
-	var err error
+	a.note.once = call.Once
 	if a.limiter, err = t.limiter(a); err != nil {
 		return a, err
 	}
-	if !a.call.Open && !known && !a.call.Aside && a.limiter.CountsTokens() {
-		if err := a.read(true); err != nil {
+	if !call.Open && !known && !call.Aside && a.limiter.CountsTokens() {
+		if call, err = a.read(call, true); err != nil {
 			return a, err
 		}
 	}
 	if known {
-		a.call.Cost[Tokens] = given
+		call.Cost[Tokens] = given
 	}
-	a.Draw = estimate.Draw{Fixed: known || a.call.Exact, Continues: a.call.Continues}
-	for u, n := range a.call.Cost {
+	if !call.Exact && !call.Aside {
+		a.usage = call.Usage
+	}
+	a.Draw = estimate.Draw{Fixed: known || call.Exact, Continues: call.Continues}
+	for u, n := range call.Cost {
 		a.Draw.Cost[u] = min(max(n, 0), mostCost)
 	}
 	return a, nil
@@ -89,24 +93,24 @@ const mostCost = 1 << 40
 const maxPrompt = 8 << 20
 
 // read has the API read the request's body, which is sent all the same.
-func (a *attempt) read(tokens bool) error {
+func (a *attempt) read(c provider.Call, tokens bool) (provider.Call, error) {
 	req := a.req
 	switch {
 	case req.Body == nil || req.Body == http.NoBody || req.Header.Get("Content-Encoding") != "":
-		return nil
+		return c, nil
 	case req.GetBody != nil:
 		body, err := getBody(req)
 		if err != nil {
-			return err
+			return c, err
 		}
 		defer body.Close()
-		a.api.Read(&a.call, body, tokens)
-		return nil
+		a.api.Read(&c, body, tokens)
+		return c, nil
 	}
 	head, err := io.ReadAll(io.LimitReader(req.Body, maxPrompt))
 	a.body = joined(head, req.Body, err)
-	a.api.Read(&a.call, bytes.NewReader(head), tokens)
-	return nil
+	a.api.Read(&c, bytes.NewReader(head), tokens)
+	return c, nil
 }
 
 // getBody returns a new copy of a request's body.
@@ -147,6 +151,3 @@ func (t *Transport) answerOf(api provider.API, resp *http.Response, refused bool
 	}
 	return a
 }
-
-// rule is the rule by which a call's API gives tokens back.
-func rule(c *provider.Call) refill.Rule { return refill.Rule(c.Refill) }

@@ -109,37 +109,41 @@ type try struct {
 	wait   time.Duration // that the server asked for, where no Transport heeds it
 
 	mu    sync.Mutex
-	notes []*note
+	notes []*labelled
 	ended int // how many attempts of any note have ended
 }
 
-// A note is what one attempt leaves for the next. It belongs to one request, one
-// Transport and one key: a request that is made on the way of another, such as
-// one for credentials, has a note of its own.
+// A note is what one attempt leaves for the next.
 type note struct {
-	transport *Transport
-	key       limiter.Key
-	method    string
-	url       *url.URL
-
 	try    *try // nil: there is no next attempt
-	inUse  bool // by an attempt that has not ended
-	ended  int  // which one of the try's ends was its last
 	place  uint64
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
-	once   bool          // it creates something: see provider.Call
 
 	refusals int    // in a row, with nothing of the key accepted in between
 	accepted uint64 // by the key so far, at the last refusal
 
 	// Of the last attempt.
 	resp    *http.Response
+	giveUp  func()
+	ended   int  // which one of the try's ends was its last; 0: it has not ended
+	inUse   bool // by an attempt that has not ended
+	once    bool // it creates something: see provider.Call
 	reached bool // it may have reached the server
 	heeded  bool // its refusal has closed the key
 	final   bool // its result is not to be improved
 	alone   bool // another request of the key has used up its tries to no avail
-	giveUp  func()
+}
+
+// A labelled note belongs to one request, one Transport and one key: a request that
+// is made on the way of another, such as one for credentials, has a note of its
+// own.
+type labelled struct {
+	note
+	transport *Transport
+	key       limiter.Key
+	method    string
+	url       *url.URL
 }
 
 // maxNotes is how many notes go with a request: for those beyond there is no
@@ -158,22 +162,21 @@ func noteOf(req *http.Request, t *Transport, key limiter.Key, own *note) *note {
 	defer x.mu.Unlock()
 	for _, n := range x.notes {
 		if n.transport == t && n.key == key && n.method == req.Method && *n.url == *req.URL && !n.inUse {
-			n.begin()
-			return n
+			return n.begin()
 		}
 	}
 	if len(x.notes) == maxNotes {
 		return own
 	}
-	n := &note{transport: t, key: key, method: req.Method, url: req.URL, try: x}
-	n.begin()
+	n := &labelled{note: note{try: x}, transport: t, key: key, method: req.Method, url: req.URL}
 	x.notes = append(x.notes, n)
-	return n
+	return n.begin()
 }
 
-func (n *note) begin() {
+func (n *note) begin() *note {
 	n.inUse = true
 	n.resp, n.reached, n.heeded, n.final, n.alone, n.giveUp = nil, false, false, false, false, nil
+	return n
 }
 
 // end says that an attempt has ended.
@@ -189,10 +192,11 @@ func (n *note) end(resp *http.Response) {
 
 // noted returns the note that the result of an attempt is of: the last one that
 // returned this very response, else that of the request itself, else the last one.
-func (t *try) noted(resp *http.Response) (found *note) {
+func (t *try) noted(resp *http.Response) *note {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	rank := func(n *note) int {
+	var found *labelled
+	rank := func(n *labelled) int {
 		switch {
 		case resp != nil && n.resp == resp:
 			return 2
@@ -209,7 +213,10 @@ func (t *try) noted(resp *http.Response) (found *note) {
 			found = n
 		}
 	}
-	return found
+	if found == nil {
+		return nil
+	}
+	return &found.note
 }
 
 // RoundTrip makes one attempt. The response is a token for the real one, with

@@ -149,14 +149,14 @@ func (t *Transport) rejected(req *http.Request, limit *LimitError) (*http.Respon
 	return resp, nil
 }
 
-// quota returns the limits of a call, each with the rule that it is kept by, and
+// quota returns the limits of an attempt, each with the rule that it is kept by, and
 // whether they are those of its very key.
-func (t *Transport) quota(c *provider.Call) (limits []refill.Limit, named bool, err error) {
-	q, named := t.Quotas[c.Key]
-	if model, _, ok := cutLast(c.Key, ":"); !named && c.Open && ok {
+func (t *Transport) quota(a *attempt) (limits []refill.Limit, named bool, err error) {
+	q, named := t.Quotas[a.key.Name]
+	if model, _, ok := cutLast(a.key.Name, ":"); !named && a.open && ok {
 		q, named = t.Quotas[model] // of a service tier without an entry of its own
 	}
-	if !named && !c.Aside {
+	if !named && !a.aside {
 		q = t.Quotas["*"]
 	}
 	for _, l := range q {
@@ -164,7 +164,7 @@ func (t *Transport) quota(c *provider.Call) (limits []refill.Limit, named bool, 
 			return nil, false, err
 		}
 		if l.Refill == Auto && l.Per > 0 {
-			l.Refill = Refill(engine.Kept(rule(c), l.Per))
+			l.Refill = Refill(engine.Kept(a.Rule, l.Per))
 		}
 		limits = append(limits, l.kept())
 	}
@@ -189,7 +189,7 @@ func (t *Transport) limiter(a *attempt) (*limiter.Limiter, error) {
 
 func (t *Transport) newLimiter(a *attempt) (*limiter.Limiter, error) {
 	return t.limiters.Get(a.key, func(m *engine.Memory) (*limiter.Limiter, error) {
-		limits, named, err := t.quota(&a.call)
+		limits, named, err := t.quota(a)
 		if err != nil {
 			return nil, err
 		}

@@ -313,9 +313,7 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 			}
 		}
 	}
-	if e.limits.estimates.Learn(r.Draw, c) {
-		e.reweigh()
-	}
+	e.limits.estimates.Learn(r.Draw, c)
 	e.serve()
 }
 

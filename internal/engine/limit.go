@@ -239,18 +239,24 @@ func (ls *limits) caps() (short, long [refill.Units]int64) {
 	return short, long
 }
 
-// asked returns what a sum of weights comes to of a limit.
+// asked returns what a sum of weights comes to of a limit. Each request takes all
+// of it at the most.
 func (ls *limits) asked(l *limit, w *queue.Weight) int64 {
+	var n int64
 	switch l.Limit().Unit {
 	case refill.Tokens:
-		if l.daily() {
-			return w[wDailyTokens] + int64(float64(w[wDailyEstimated])*ls.estimates.Factor())
+		if n = w[wTokens] + int64(float64(w[wEstimated])*ls.estimates.Factor()); l.daily() {
+			n = w[wDailyTokens] + int64(float64(w[wDailyEstimated])*ls.estimates.Factor())
 		}
-		return w[wTokens] + int64(float64(w[wEstimated])*ls.estimates.Factor())
 	case refill.OutputTokens:
-		return w[wOutput] + w[wAnswers]*ls.estimates.Output()
+		n = w[wOutput] + w[wAnswers]*ls.estimates.Output()
+	default:
+		return w[wRequests]
 	}
-	return w[wRequests]
+	if most := float64(w[wRequests]) * float64(max(l.n(), 1)); float64(n) > most {
+		return int64(most)
+	}
+	return n
 }
 
 // turn estimates when the last of what weighs w will have been let go, not before
