@@ -92,7 +92,7 @@ func (t *Transport) refused(a *attempt, resp *http.Response) {
 	t.learned(a, changes)
 	for _, v := range r.Limits {
 		if v.Model != "" {
-			t.limiters.Join(a.key, limiter.Key{Host: a.key.Host, Name: v.Model}, a.limiter)
+			t.limiters.Join(a.key, limiter.Key{Host: a.key.Host, Name: v.Model}, a.Limiter)
 		}
 	}
 	t.Trace.refused(a.req, RefusalInfo{Key: a.key.Name, Status: resp.StatusCode, Refusal: r})
@@ -276,14 +276,11 @@ func (t *Transport) wait(a *attempt) error {
 			t.Trace.Waiting(a.req, WaitInfo{Key: a.key.Name, Ahead: ahead, Estimate: estimate})
 		}
 	}
-	if t.Limiter != nil {
-		a.Store = func(err error) { t.Trace.storeError(a.key.Name, err) }
-	}
-	err := a.limiter.Acquire(a.req.Context(), &a.Request)
+	err := a.Limiter.Acquire(a.req.Context(), &a.Request)
 	for err == limiter.ErrForgotten {
-		t.limiters.Drop(a.key, a.limiter)
-		if a.limiter, err = t.limiter(a); err == nil {
-			err = a.limiter.Acquire(a.req.Context(), &a.Request)
+		t.limiters.Drop(a.key, a.Limiter)
+		if a.Limiter, err = t.limiter(a); err == nil {
+			err = a.Limiter.Acquire(a.req.Context(), &a.Request)
 		}
 	}
 	n.last = a.Waited

@@ -152,7 +152,7 @@ var unknown = refill.Cost{-1, -1, -1}
 // read as it passes.
 func (b *body) scan(a *attempt, resp *http.Response) {
 	o := stream.Options{ContentType: resp.Header.Get("Content-Type"), ContentEncoding: resp.Header.Get("Content-Encoding")}
-	if len(a.usage) > 0 && a.limiter.CountsTokens() {
+	if len(a.usage) > 0 && a.Limiter.CountsTokens() {
 		o.Fields = fieldsOf(a.usage)
 	}
 	json := strings.Contains(o.ContentType, "json")

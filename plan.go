@@ -27,15 +27,14 @@ func WithTokens(ctx context.Context, n int64) context.Context {
 // come. A waiter is little more than that, so it is kept small.
 type attempt struct {
 	limiter.Request
-	req     *http.Request
-	body    io.ReadCloser // to be sent in place of the request's; nil: that itself
-	note    *note
-	api     provider.API
-	limiter *limiter.Limiter
-	key     limiter.Key
-	usage   []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
-	aside   bool             // see provider.Call
-	open    bool
+	req   *http.Request
+	body  io.ReadCloser // to be sent in place of the request's; nil: that itself
+	note  *note
+	api   provider.API
+	key   limiter.Key
+	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
+	aside bool             // see provider.Call
+	open  bool
 
 	traced, wrote atomic.Bool // the base reports what it does; has begun to write
 	own           note        // if none came with the request
@@ -65,10 +64,10 @@ func (t *Transport) plan(req *http.Request) (*attempt, error) {
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	a.note = noteOf(req, t, a.key, a.note)
 	a.note.once = call.Once
-	if a.limiter, err = t.limiter(a); err != nil {
+	if a.Limiter, err = t.limiter(a); err != nil {
 		return a, err
 	}
-	if !call.Open && !known && !call.Aside && a.limiter.CountsTokens() {
+	if !call.Open && !known && !call.Aside && a.Limiter.CountsTokens() {
 		if call, err = a.read(call, true); err != nil {
 			return a, err
 		}

@@ -194,6 +194,10 @@ func (t *Transport) newLimiter(a *attempt) (*limiter.Limiter, error) {
 			return nil, err
 		}
 		o := limiter.Options{Limits: limits, Named: named, Memory: m, Shared: t.Limiter, Name: a.key.Host + " " + a.key.Name}
+		if t.Limiter != nil {
+			key := a.key.Name
+			o.Tell = func(err error) { t.Trace.storeError(key, err) }
+		}
 		if t.StateFile != "" && t.Limiter == nil {
 			t.once.Do(func() { t.state = dayfile.Open(t.StateFile, t.Trace.stateError) })
 			o.File = t.state

@@ -55,6 +55,8 @@ type Engine struct {
 	strict   bool          // that look
 	heaviest int64         // the most tokens that one in the queue was estimated at
 	capped   bool          // one in the queue weighs less than its estimate
+	ahead    int           // how many went before the last one that joined the queue
+	estimate time.Duration // in how long it would go
 	out      Decisions
 	wake     time.Duration // when to look at the queue again
 }
@@ -201,6 +203,10 @@ func (e *Engine) Arrive(now Now, r *Request) {
 	}
 	e.join(r)
 }
+
+// Joined returns how many go before the request that has just joined the queue, and
+// in how long it will go, as far as can be said.
+func (e *Engine) Joined() (ahead int, estimate time.Duration) { return e.ahead, e.estimate }
 
 // Leave is the event that a request does not want to wait any more. It reports
 // whether it was in the queue; if it was let go in the same moment, it must fail.

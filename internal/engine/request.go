@@ -20,19 +20,12 @@ type Request struct {
 	MaxQueue int           // longest queue that it may join; 0: any
 	Owner    any           // the engine does not look at it
 
-	// Ahead is how many go before it, and Estimate how long it will take until it
-	// goes, as it looked when it joined the queue.
-	Ahead    int
-	Estimate time.Duration
-
 	// Hopeless says that the request was refused and that trying again is of no
 	// use for hours.
 	Hopeless bool
 
 	// Rejection says why the request was turned away; nil: it was not.
 	Rejection *Rejection
-	// Unreachable says that it was turned away since the store does not answer.
-	Unreachable bool
 
 	waiter   queue.Waiter[*Request]
 	cost     refill.Cost
@@ -86,6 +79,7 @@ const (
 	DailySpent
 	TooLarge
 	LongPause
+	Unreachable // the store does not answer
 )
 
 // A Rejection says why a request was turned away.
@@ -93,6 +87,7 @@ type Rejection struct {
 	Limit  refill.Limit // the one that would have been waited for longest; zero if it was none
 	Reason Reason
 	After  time.Duration // in which a request of its size would have its turn; refill.Never: never, as far as is known
+	Err    error         // the engine does not look at it
 }
 
 // flights are the requests that were written and not answered, in the order of

@@ -50,7 +50,7 @@ func (e *Engine) join(r *Request) {
 	n, sum := e.queue.Ahead(w.Place)
 	sum = sum.Plus(w.Weight)
 	turn, slowest := e.turn(&sum)
-	r.Ahead, r.Estimate = n, turn-e.t
+	e.ahead, e.estimate = n, turn-e.t
 	x := &Rejection{Limit: slowest, After: turn - e.t}
 	switch {
 	case turn == refill.Never:
@@ -82,8 +82,7 @@ func (e *Engine) reject(r *Request, x *Rejection) {
 
 // unreachable turns a request away, since the store does not answer.
 func (e *Engine) unreachable(r *Request) {
-	r.Unreachable = true
-	e.out.Reject = append(e.out.Reject, r)
+	e.reject(r, &Rejection{Reason: Unreachable})
 }
 
 // serve lets those at the head of the queue go whose turn it is, and says when to

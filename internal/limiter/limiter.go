@@ -34,6 +34,7 @@ func Mono() time.Duration { return time.Since(epoch) }
 type Limiter struct {
 	key   string
 	store Store         // nil: the quota is nobody else's
+	tell  func(error)   // called when the store no longer answers, and with nil when it does again; nil: not
 	out   time.Duration // the longest that an exchange with it may take
 	file  *dayfile.File // where limits of a day are written down; nil: nowhere
 	name  string        // under which
@@ -51,7 +52,6 @@ type Limiter struct {
 	tellAt    time.Duration
 	news      []engine.Change // that nobody was told of yet
 	away      error           // why the store does not answer; nil: it does
-	tell      func(error)     // of the last request
 	forgotten bool
 
 	onTimer, onTeller func()
@@ -70,6 +70,7 @@ type Options struct {
 	Limits []refill.Limit
 	File   *dayfile.File  // nil: what was spent of a day is not written down
 	Name   string         // under which it is
+	Tell   func(error)    // called when the store no longer answers, and with nil when it does again; nil: not
 	Shared *Shared        // nil: the quota is nobody else's
 	Named  bool           // the key is configured by name: it is never forgotten
 	Memory *engine.Memory // what was learned of the key before; nil: nothing
@@ -77,7 +78,7 @@ type Options struct {
 
 // New returns the limiter of a key.
 func New(key string, o Options) *Limiter {
-	l := &Limiter{key: key, file: o.File, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
+	l := &Limiter{key: key, file: o.File, tell: o.Tell, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
 	l.onTimer, l.onTeller = l.ring, l.told
 	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
 	if s := o.Shared; s != nil {
@@ -110,16 +111,14 @@ func (l *Limiter) CountsTokens() bool { return l.tokens.Load() }
 // A Request is one attempt at a request, on its way through a limiter.
 type Request struct {
 	engine.Request
+	Limiter *Limiter
 	Zone    *time.Location                          // where the API's days begin; nil: not known
 	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
-	Store   func(error)                             // called when the store no longer answers, and with nil when it does again
 
 	// Waited is how long it has waited, once it does not any more.
 	Waited time.Duration
 
-	limiter *Limiter
-	ready   chan struct{} // closed when it may go, or was turned away; nil: it does not wait
-	err     error         // why it is unreachable
+	ready chan struct{} // closed when it may go, or was turned away; nil: it does not wait
 
 	next   *Request // in Limiter.reports
 	listed atomic.Bool
@@ -194,8 +193,8 @@ func (l *Limiter) apply(d *engine.Decisions) {
 	for _, list := range [2][]*engine.Request{d.Go, d.Reject} {
 		for _, x := range list {
 			r := x.Owner.(*Request)
-			if x.Unreachable {
-				r.err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", l.key, l.away)
+			if x.Rejection != nil && x.Rejection.Reason == engine.Unreachable {
+				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", l.key, l.away)
 			}
 			if r.ready != nil {
 				close(r.ready)
@@ -269,7 +268,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.limiter, r.Owner = l, r
+	r.Limiter, r.Owner = l, r
 	now := l.lock()
 	if l.forgotten {
 		l.mu.Unlock()
@@ -279,7 +278,6 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 		r.Deadline = refill.After(now.Mono, time.Until(deadline))
 	}
 	l.engine.Zone(r.Zone)
-	l.tell = r.Store
 	l.engine.Arrive(now, &r.Request)
 	l.act(now)
 	if !r.Request.Waiting() {
@@ -288,9 +286,10 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	}
 	r.ready = make(chan struct{})
 	l.waiting.Add(1)
+	ahead, estimate := l.engine.Joined()
 	l.mu.Unlock()
 	if r.Waiting != nil {
-		r.Waiting(r.Ahead, r.Estimate)
+		r.Waiting(ahead, estimate)
 	}
 	defer func() { r.Waited = Mono() - now.Mono }()
 	select {
@@ -305,8 +304,8 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 // outcome says what has become of a request that does not wait any more.
 func (r *Request) outcome() error {
 	switch {
-	case r.Unreachable:
-		return r.err
+	case r.Rejection != nil && r.Rejection.Err != nil:
+		return r.Rejection.Err
 	case r.Rejection != nil:
 		return ErrRejected
 	}
@@ -329,19 +328,19 @@ func (l *Limiter) abandon(r *Request) {
 // called at any time and more than once.
 func (r *Request) Sent() {
 	r.sent.Store(int64(Now().Mono))
-	r.limiter.report(r)
+	r.Limiter.report(r)
 }
 
 // Unsent takes that back: the request is still being prepared.
 func (r *Request) Unsent() {
 	r.sent.Store(unsent)
-	r.limiter.report(r)
+	r.Limiter.report(r)
 }
 
 // Answered says that the response's headers are here, and what they say. It
 // returns the limits that are kept in another way from now on.
 func (r *Request) Answered(a engine.Answer) []engine.Change {
-	l := r.limiter
+	l := r.Limiter
 	now := l.lock()
 	l.engine.Answered(now, &r.Request, a)
 	return l.learned(now)
@@ -352,7 +351,7 @@ func (r *Request) Answered(a engine.Answer) []engine.Change {
 // accepted so far; spent is set if another request has used up its tries, and none
 // was accepted since.
 func (r *Request) Refused(f engine.Refusal) (changes []engine.Change, accepted uint64, spent bool) {
-	l := r.limiter
+	l := r.Limiter
 	now := l.lock()
 	l.engine.Refused(now, &r.Request, f)
 	accepted, spent = l.engine.Progress()
@@ -361,34 +360,34 @@ func (r *Request) Refused(f engine.Refusal) (changes []engine.Change, accepted u
 
 // GaveUp says that the request has used up its tries.
 func (r *Request) GaveUp() {
-	now := r.limiter.lock()
-	r.limiter.engine.GaveUp()
-	r.limiter.unlock(now)
+	now := r.Limiter.lock()
+	r.Limiter.engine.GaveUp()
+	r.Limiter.unlock(now)
 }
 
 // Settle says what the request has cost; negative: not known.
 func (r *Request) Settle(c refill.Cost) {
-	now := r.limiter.lock()
-	r.limiter.engine.Settled(now, &r.Request, c)
-	r.limiter.unlock(now)
+	now := r.Limiter.lock()
+	r.Limiter.engine.Settled(now, &r.Request, c)
+	r.Limiter.unlock(now)
 }
 
 // Failed says that there will be no response, and whether the request may have
 // reached the server.
 func (r *Request) Failed(reached bool) {
-	now := r.limiter.lock()
-	r.limiter.engine.Failed(now, &r.Request, reached)
-	r.limiter.unlock(now)
+	now := r.Limiter.lock()
+	r.Limiter.engine.Failed(now, &r.Request, reached)
+	r.Limiter.unlock(now)
 }
 
 // Closed says that the response's body is closed.
 func (r *Request) Closed() {
 	r.closed.Store(true)
 	if r.HoldsSlot() {
-		r.limiter.unlock(r.limiter.lockWith(r))
+		r.Limiter.unlock(r.Limiter.lockWith(r))
 		return
 	}
-	r.limiter.report(r)
+	r.Limiter.report(r)
 }
 
 // lockWith begins the event that r is closed.

@@ -53,10 +53,10 @@ func (l *Limiter) exchange(b share.Batch) {
 	if !away {
 		l.away = nil
 	}
-	tell, why := l.tell, l.away
+	why := l.away
 	l.unlock(now)
-	if tell != nil && away != (was != nil) {
-		tell(why)
+	if l.tell != nil && away != (was != nil) {
+		l.tell(why)
 	}
 }
 

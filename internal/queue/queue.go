@@ -133,6 +133,10 @@ func (q *Queue[T]) Push(w *Waiter[T]) {
 		q.chunks = append(q.chunks, &chunk[T]{until: forever, expire: forever})
 	}
 	c := q.chunks[i]
+	if len(c.list) == full && i == len(q.chunks)-1 && c.last() <= w.Place { // as most do
+		c = &chunk[T]{until: forever, expire: forever}
+		q.chunks = append(q.chunks, c)
+	}
 	if len(c.list) == full {
 		half := &chunk[T]{list: append(make([]*Waiter[T], 0, full), c.list[full/2:]...)}
 		clear(c.list[full/2:])
