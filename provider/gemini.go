@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	_ "time/tzdata" // days end at midnight Pacific also where there is no database of zones
 )
 
 // Gemini is the Gemini API and Vertex AI, behind any host and path prefix. A

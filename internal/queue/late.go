@@ -48,7 +48,7 @@ func (q *Queue[T]) Expired(now time.Duration, most int) (list []*Waiter[T], sums
 // nobody: Late does that.
 func (q *Queue[T]) Late(from uint64, most int, strict bool, turn func(Weight) time.Duration, late func(*Waiter[T], time.Duration) bool, reject func(*Waiter[T], Weight)) (next uint64) {
 	var ahead Weight
-	looked := 0
+	looked, last := 0, uint64(0)
 	for i := 0; i < len(q.chunks); {
 		c := q.chunks[i]
 		whole := ahead
@@ -58,10 +58,10 @@ func (q *Queue[T]) Late(from uint64, most int, strict bool, turn func(Weight) ti
 			i++
 			continue
 		}
-		if looked >= most {
-			return max(c.list[0].Place, 1)
+		if looked >= most && c.list[0].Place > last {
+			return c.list[0].Place // those of one place are looked at together
 		}
-		looked += len(c.list)
+		looked, last = looked+len(c.list), c.last()
 		for _, w := range append([]*Waiter[T](nil), c.list...) {
 			sum := ahead
 			sum.add(&w.Weight)

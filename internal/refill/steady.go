@@ -68,7 +68,11 @@ func (s *steady) turn(now time.Duration, n int64) time.Duration {
 	if s.n <= 0 {
 		return Never
 	}
-	return max(now, soon(max(s.sent, now), s.span(n))-s.span(s.burst))
+	at := max(s.sent, now)
+	if n < s.burst {
+		return max(now, at-s.span(s.burst-n))
+	}
+	return soon(at, s.span(n-s.burst)) // no span is taken from a time that was cut off
 }
 
 func (s *steady) full(now time.Duration) time.Duration {
