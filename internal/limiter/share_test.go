@@ -153,15 +153,15 @@ func TestSharedAway(t *testing.T) {
 				s.now(away)
 				var told []error
 				var mu sync.Mutex
+				l.tell = func(err error) { // nothing has asked the store yet
+					mu.Lock()
+					defer mu.Unlock()
+					told = append(told, err)
+				}
 				let := func(n int) (passed int) {
 					for range n {
 						ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 						r := ask(1)
-						r.Store = func(err error) {
-							mu.Lock()
-							defer mu.Unlock()
-							told = append(told, err)
-						}
 						err := l.Acquire(ctx, r)
 						if cancel(); err == nil {
 							passed++
