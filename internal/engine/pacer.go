@@ -39,6 +39,13 @@ func (p *pacer) admit(t time.Duration) {
 	}
 }
 
+// put notes that a request that went was never sent.
+func (p *pacer) put() {
+	if p.on() {
+		p.next -= p.gap
+	}
+}
+
 // unexpected reports whether a refusal at a key whose limit is known to be n says
 // something of how far apart requests have to be: some were accepted since the last
 // one, and fewer than a limit that is merely used up would have allowed.
@@ -54,26 +61,27 @@ func (p *pacer) unexpected(t time.Duration, n int64) bool {
 
 // refused takes in a refusal of its own. most is the smallest gap that is worth
 // trying: that of the limit, if one is known. patience is how many refusals it
-// takes for requests to be spaced.
-func (p *pacer) refused(t, most time.Duration, patience int) {
+// takes for requests to be spaced. Where nothing was accepted since the last one it
+// says little of how far apart they have to be, unless the server had said when to
+// try again: see backoff.persist.
+func (p *pacer) refused(t, most time.Duration, patience int, hinted bool) {
+	if p.accepted == 0 && p.refusals > 0 && (p.on() || !hinted) {
+		p.gap = min(p.gap+p.gap/2, maxGap)
+		p.since, p.changed, p.streak = t, t, 0
+		return
+	}
 	p.refusals++
 	measured := time.Duration(0)
 	if p.refusals > 1 {
 		measured = (t - p.since) / time.Duration(max(p.accepted, 1))
 	}
-	margin := time.Duration(0)
-	if p.accepted > 0 {
-		margin = measured / 10
-	}
 	switch {
 	case p.refusals < patience:
 	case !p.on():
-		p.gap = max(measured+margin, most, minGap)
+		p.gap = max(measured+measured/10, most, minGap)
 		if most > 0 {
 			p.gap, p.bad = min(p.gap, 2*most), most
 		}
-	case p.accepted == 0:
-		p.gap += p.gap / 2
 	default:
 		p.bad = p.gap
 		p.gap = min(max(p.gap+p.gap/4, measured+measured/20), 2*p.gap)

@@ -116,9 +116,9 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	}
 	gap, per := ls.scale()
 	if fresh && len(f.Limits) == 0 {
-		space(e, paced, f.Wait > 2*per)
+		space(e, paced, f.Wait > 0, f.Wait > 2*per)
 	}
-	if e.backoff.persist(t, gap, per) {
+	if _, n := ls.gap(); (f.Wait > 0 || n > 0) && e.backoff.persist(t, gap, per) {
 		for _, l := range ls.list { // what comes back in the meantime does not add up
 			if x := l.Limit(); x.Unit == refill.Requests && x.Per > 0 && !l.daily() && l.Dry() > t {
 				l.drain(e.backoff.until, false)
@@ -130,20 +130,21 @@ func refuse(e *Engine, r *Request, f Refusal) {
 }
 
 // space has requests spaced, or further apart, on account of a refusal. paced says
-// that they were at the pace of a limit that is as it was stated, and costly that
-// the server stays shut for longer than its limit explains.
-func space(e *Engine, paced, costly bool) {
+// that they were at the pace of a limit that is as it was stated, hinted that the
+// server said when to try again, and costly that it stays shut for longer than its
+// limit explains.
+func space(e *Engine, paced, hinted, costly bool) {
 	p := &e.pacer
 	was := p.on()
 	switch gap, n := e.limits.gap(); {
 	case n == 0:
-		p.refused(e.t, 0, 2)
+		p.refused(e.t, 0, 2, hinted)
 	case costly:
-		p.refused(e.t, gap+gap/4, 1)
+		p.refused(e.t, gap+gap/4, 1, hinted)
 	case paced && int64(p.accepted) >= n/2:
-		p.refused(e.t, gap, 2) // the rate is right, and they came too close together
+		p.refused(e.t, gap, 2, hinted) // the rate is right, and they came too close together
 	case was || p.unexpected(e.t, n):
-		p.refused(e.t, gap, knownPatience)
+		p.refused(e.t, gap, knownPatience, hinted)
 	}
 	if p.on() && !was && costly {
 		e.limits.restate(e.t)

@@ -11,7 +11,10 @@ import (
 // ready returns when a request may go, as far as that can be said: what comes
 // before must be looked at again then.
 func (e *Engine) ready(r *Request) time.Duration {
-	at := max(e.backoff.ready(e.t), e.pacer.next)
+	at := e.backoff.ready(e.t)
+	if e.backoff.width != 1 || e.pacer.accepted > 0 { // else one goes at a time
+		at = max(at, e.pacer.next)
+	}
 	if e.shared.open() {
 		return at
 	}
@@ -200,6 +203,7 @@ func (e *Engine) fail(r *Request, reached bool) {
 			}
 		}
 		e.shared.each(e, r, share.Unspent, e.t)
+		e.pacer.put()
 		e.backoff.land(r)
 	}
 	e.close(r)

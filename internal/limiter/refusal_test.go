@@ -153,12 +153,12 @@ func TestPersist(t *testing.T) {
 		wait   time.Duration
 		want   []time.Duration
 	}{
-		"no limit": {nil, s / 10, []time.Duration{s / 10, s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 60 * s, 60 * s}},
+		"no limit": {nil, s / 10, []time.Duration{s / 10, 120 * s / 64, 120 * s / 32, 120 * s / 16, 15 * s, 30 * s, 60 * s, 120 * s, 120 * s}},
 		"ten a minute": {
 			[]refill.Limit{rpm(10)}, s, []time.Duration{s, 6 * s, 12 * s, 24 * s, 48 * s, 96 * s, 120 * s, 120 * s},
 		},
 		"many a minute": { // starts late enough for eight of them to outlast four minutes
-			[]refill.Limit{rpm(60_000)}, s / 10, []time.Duration{s / 10, 2 * time.Minute / 128, 2 * time.Minute / 64, 2 * time.Minute / 32},
+			[]refill.Limit{rpm(60_000)}, s / 10, []time.Duration{s / 10, 120 * s / 64, 120 * s / 32, 120 * s / 16},
 		},
 		"a hint that is longer": {
 			[]refill.Limit{rpm(10)}, 30 * s, []time.Duration{30 * s, 30 * s, 30 * s, 30 * s, 48 * s},
