@@ -48,7 +48,7 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 	}
 	n.reached = true
 	refuses := a.api.Refuses(resp)
-	t.learned(a, a.Answered(t.answerOf(a.api, resp, refuses)))
+	t.learned(a, a.Answered(answerOf(t, a.api, resp, refuses)))
 	resp.Request = a.req
 	if resp.Body == nil {
 		resp.Body = http.NoBody

@@ -41,7 +41,7 @@ type attempt struct {
 }
 
 // plan finds out what a request draws on.
-func (t *Transport) plan(req *http.Request) (*attempt, error) {
+func plan(t *Transport, req *http.Request) (*attempt, error) {
 	a := &attempt{req: req, api: t.API}
 	a.note = &a.own
 	if a.api == nil {
@@ -136,7 +136,7 @@ func refusalOf(r provider.Refusal) engine.Refusal {
 }
 
 // answerOf returns what the headers of a response say, as the engine has it.
-func (t *Transport) answerOf(api provider.API, resp *http.Response, refused bool) engine.Answer {
+func answerOf(t *Transport, api provider.API, resp *http.Response, refused bool) engine.Answer {
 	a := engine.Answer{Refused: refused, Date: t.date(resp)}
 	levels := api.Levels(resp)
 	if levels == nil {

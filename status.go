@@ -24,17 +24,6 @@ type LimitStatus struct {
 	Full    time.Time // when all of them are back if none is taken; zero: not known yet
 }
 
-// Status returns a snapshot of every key in use, in no order. Of keys that turned
-// out to share a quota there is one.
-func (t *Transport) Status() []Status {
-	list := t.limiters.All()
-	all := make([]Status, 0, len(list))
-	for _, l := range list {
-		all = append(all, statusOf(l))
-	}
-	return all
-}
-
 func statusOf(l *limiter.Limiter) Status {
 	is, now := l.Status()
 	at := func(t time.Duration) time.Time { return time.Unix(0, int64(now.Wall)).Add(t - now.Mono) }

@@ -102,7 +102,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errNoURL
 	}
-	a, err := t.plan(req)
+	a, err := plan(t, req)
 	resp, err := t.attempt(a, err)
 	a.note.end(resp)
 	return resp, err
@@ -204,6 +204,17 @@ func (t *Transport) newLimiter(a *attempt) (*limiter.Limiter, error) {
 		}
 		return limiter.New(a.key.Name, o), nil
 	})
+}
+
+// Status returns a snapshot of every key in use, in no order. Of keys that turned
+// out to share a quota there is one.
+func (t *Transport) Status() []Status {
+	list := t.limiters.All()
+	all := make([]Status, 0, len(list))
+	for _, l := range list {
+		all = append(all, statusOf(l))
+	}
+	return all
 }
 
 // CloseIdleConnections closes those of Base, if it has any.

@@ -272,7 +272,7 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 		case l == nil && v.Left == 0 && v.Full > 0 && v.Per == 0: // of whatever it is, nothing is left until then
 			e.backoff.until = max(e.backoff.until, e.t+min(v.Full, maxHint))
 		case l != nil:
-			l.lower(e.t, r.spent, v.Left, v.Full)
+			lower(l, e.t, r.spent, v.Left, v.Full)
 			e.shared.report(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, Ago: r.spent}, false)
 		}
 	}

@@ -137,7 +137,7 @@ func (l *limit) ceiling() int64 {
 // hold ends the trials of limits that are not what the head of the queue waits
 // for, whose cost is c; nil: nobody waits. How many would be accepted is not to
 // be seen then.
-func (ls *limits) hold(t time.Duration, c *refill.Cost) {
+func hold(ls *limits, t time.Duration, c *refill.Cost) {
 	var short bool // of another limit
 	for _, l := range ls.list {
 		if l.trial == nil && c != nil && !short {

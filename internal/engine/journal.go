@@ -55,7 +55,7 @@ func (j *journal) note(e *Engine, l *limit, at time.Duration, n int64) {
 	}
 	back := j.back(e, l, at)
 	j.book = append(j.book, Booking{l.Limit().Unit, l.Limit().Per, back, n})
-	l.know(back, n)
+	j.know(l, back, n)
 }
 
 // take has what a request draws written down.
@@ -75,7 +75,7 @@ func (j *journal) exhaust(e *Engine, l *limit) {
 }
 
 // know notes that n more tokens of what is written down are counted here.
-func (l *limit) know(back, n int64) {
+func (j *journal) know(l *limit, back, n int64) {
 	if l.booked == nil {
 		l.booked = make(map[int64]int64)
 	}
@@ -102,6 +102,6 @@ func (j *journal) merge(e *Engine, l *limit, back, n int64) bool {
 		return false
 	}
 	l.Elsewhere(e.t, at, more)
-	l.know(back, more)
+	j.know(l, back, more)
 	return true
 }

@@ -93,7 +93,7 @@ func (ls *limits) at(v *Level) *limit {
 // cannot be more. What was sent since is off ours already. (To take that off
 // theirs as well would be right only for what has not overtaken the request: of
 // those sent together with it, it would be counted twice.)
-func (l *limit) lower(t, at time.Duration, left int64, full time.Duration) {
+func lower(l *limit, t, at time.Duration, left int64, full time.Duration) {
 	x := l.Limit()
 	if x.Rule == refill.Steady {
 		left += int64(max(t-at, 0) / x.Gap())
@@ -105,7 +105,7 @@ func (l *limit) lower(t, at time.Duration, left int64, full time.Duration) {
 }
 
 // named reports whether the limit is among those named.
-func (l *limit) named(list []Named) bool {
+func named(l *limit, list []Named) bool {
 	x := l.Limit()
 	for _, v := range list {
 		if v.Unit == x.Unit && x.Per > 0 && (v.Per >= refill.Day) == l.daily() {
@@ -118,7 +118,7 @@ func (l *limit) named(list []Named) bool {
 // anyNamed reports whether one of the limits is among those named.
 func (ls *limits) anyNamed(list []Named) bool {
 	for _, l := range ls.list {
-		if l.named(list) {
+		if named(l, list) {
 			return true
 		}
 	}

@@ -158,7 +158,7 @@ func drain(e *Engine, r *Request, f Refusal, explained bool) (holds bool) {
 	t, until := e.t, e.t+f.Wait
 	found := e.limits.anyNamed(f.Limits)
 	for _, l := range e.limits.list {
-		if found && !l.named(f.Limits) || !found && l.daily() {
+		if found && !named(l, f.Limits) || !found && l.daily() {
 			continue
 		}
 		anew := false

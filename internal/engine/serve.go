@@ -114,14 +114,14 @@ func (e *Engine) serve() {
 		if e.expire() {
 			continue
 		}
-		e.limits.hold(e.t, &r.cost)
+		hold(&e.limits, e.t, &r.cost)
 		e.wake = at
 		if x := e.queue.Expire(); x > 0 {
 			e.wake = min(at, x)
 		}
 		return
 	}
-	e.limits.hold(e.t, nil)
+	hold(&e.limits, e.t, nil)
 	e.wake = refill.Never
 	e.backoff.idle(e.t)
 }

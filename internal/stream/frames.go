@@ -24,15 +24,14 @@ const (
 	maxMessage = 32 << 20
 )
 
-func (s *Scanner) readFrames(p []byte) {
-	f := &s.frames
+func (f *frameState) read(s *Scanner, p []byte) {
 	for len(p) > 0 && s.mode == frames {
 		switch {
 		case f.payload > 0:
 			n := min(len(p), f.payload)
 			s.json.write(p[:n])
 			if f.payload -= n; f.payload == 0 {
-				s.endFrame()
+				endFrame(s)
 			}
 			p = p[n:]
 		case f.sum > 0:
@@ -45,15 +44,14 @@ func (s *Scanner) readFrames(p []byte) {
 			f.head = append(f.head, p[:n]...)
 			p = p[n:]
 			if len(f.head) == f.need {
-				s.readHead()
+				f.readHead(s)
 			}
 		}
 	}
 }
 
 // readHead reads the prelude, or prelude and headers.
-func (s *Scanner) readHead() {
-	f := &s.frames
+func (f *frameState) readHead(s *Scanner) {
 	total, headers := binary.BigEndian.Uint32(f.head), binary.BigEndian.Uint32(f.head[4:])
 	if f.need == prelude {
 		if total > maxMessage || headers > maxHeaders || total < prelude+headers+checksum {
@@ -68,12 +66,12 @@ func (s *Scanner) readHead() {
 	f.payload, f.sum = int(total)-f.need-checksum, checksum
 	f.head, f.need = f.head[:0], 0
 	if f.payload == 0 {
-		s.endFrame()
+		endFrame(s)
 	}
 }
 
 // endFrame is where a payload ends.
-func (s *Scanner) endFrame() {
+func endFrame(s *Scanner) {
 	s.endMessage()
 	s.inner.reset()
 	s.base = base64State{}

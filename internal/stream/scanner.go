@@ -138,7 +138,7 @@ func (s *Scanner) read(p []byte) {
 	case events:
 		s.readEvents(p)
 	case frames:
-		s.readFrames(p)
+		s.frames.read(s, p)
 	}
 }
 

@@ -13,7 +13,7 @@ type counter interface {
 	count(now time.Duration)
 }
 
-func (s Server) counter() counter {
+func counterOf(s Server) counter {
 	switch s.Counts {
 	case Fixed:
 		return &fixed{n: s.N, per: s.Per, phase: s.Phase}

@@ -12,7 +12,7 @@ type ratio struct{ over, under int64 }
 
 // allowed says by definition whether a counter accepts a request, given when all
 // that it has counted came.
-func (s Server) allowed(now time.Duration, came []time.Duration) bool {
+func allowed(s Server, now time.Duration, came []time.Duration) bool {
 	since := func(from, to time.Duration) (n int64) { // [from, to)
 		for _, at := range came {
 			if from <= at && at < to {
@@ -62,14 +62,14 @@ func TestCounters(t *testing.T) {
 				r := rand.New(rand.NewPCG(2, seed))
 				s := Server{Counts: counts, N: 2 + r.Int64N(9), Per: time.Second + time.Duration(r.Int64N(1000)), CountRefused: seed%2 == 0}
 				s.Phase = time.Duration(r.Int64N(int64(s.Per)))
-				c := s.counter()
+				c := counterOf(s)
 				var came []time.Duration
 				now := time.Duration(r.Int64N(int64(s.Per)))
 				refused := 0
 				for range 80 {
 					ready := c.ready(now)
 					ok := ready <= now
-					if ok != s.allowed(now, came) {
+					if ok != allowed(s, now, came) {
 						t.Fatalf("%d/%v at %v: accepted %v; by definition it is not so; counted %v", s.N, s.Per, now, ok, came)
 					}
 					if ok || s.CountRefused {
@@ -77,7 +77,7 @@ func TestCounters(t *testing.T) {
 						came = append(came, now)
 						ready = c.ready(now)
 					}
-					if ready > now && (s.allowed(ready-1, came) || !s.allowed(ready, came)) {
+					if ready > now && (allowed(s, ready-1, came) || !allowed(s, ready, came)) {
 						t.Fatalf("%d/%v at %v: says that one fits at %v; by definition it is another time; counted %v", s.N, s.Per, now, ready, came)
 					}
 					if !ok {

@@ -48,7 +48,7 @@ const (
 )
 
 func newGateway(s Server, began time.Time) *gateway {
-	return &gateway{Server: s, began: began, counter: s.counter(), tries: make(map[string]int), heard: -1}
+	return &gateway{Server: s, began: began, counter: counterOf(s), tries: make(map[string]int), heard: -1}
 }
 
 func (g *gateway) now() time.Duration { return time.Since(g.began) }

@@ -244,7 +244,7 @@ func (s Server) Quotas() tollgate.Quotas {
 // counter may want more. It is that of requests which are all wanted at once.
 func (s Server) Ideal() time.Duration {
 	safe := time.Duration((int64(s.Requests)-1)/s.N) * s.Per
-	c, now := s.counter(), s.Start
+	c, now := counterOf(s), s.Start
 	for range s.Requests { // no other schedule is ahead of this one at any time
 		now = c.ready(now)
 		c.count(now)
@@ -258,7 +258,7 @@ func (s Server) Ideal() time.Duration {
 // Ideal. Where a refusal shuts the server for a minute it may be many times that,
 // and no client is to blame.
 func (s Server) Attainable() time.Duration {
-	c, now, last, left := s.counter(), s.Start, s.Start, s.Requests
+	c, now, last, left := counterOf(s), s.Start, s.Start, s.Requests
 	accept := func() {
 		c.count(now)
 		last = now
