@@ -230,11 +230,13 @@ func (e *Engine) Sent(now Now, at time.Duration, r *Request) {
 	e.serve()
 }
 
-// Unsent takes that back: the request is still being prepared.
+// Unsent takes that back: the request is still being prepared. Of one that has
+// failed it says nothing: nobody would say when that is sent.
 func (e *Engine) Unsent(now Now, r *Request) {
 	e.at(now)
-	e.flights.unlink(r)
-	e.recall(r)
+	if !r.closed {
+		e.recall(r)
+	}
 	e.serve()
 }
 
