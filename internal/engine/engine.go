@@ -297,9 +297,10 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 		return
 	}
 	r.final = true
-	for i, l := range e.limits.list[:r.limits] {
+	for i, drawn := range r.drawn {
+		l := e.limits.list[i]
 		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 {
-			if more := n - l.draws(&r.cost); more != 0 {
+			if more := n - drawn; more != 0 {
 				l.Settle(e.t, r.spent, more)
 				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.spent}, more > l.n()/4)
 				e.journal.note(e, l, r.let, more)

@@ -42,7 +42,8 @@ type Request struct {
 	taken  time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
 	sent   time.Duration // when it was written
 	spent  time.Duration // when its tokens were
-	limits int           // how many there were when it was let go
+	drawn  []int64       // what it took of each limit there was when it was let go: they may be lower by now
+	few    [4]int64      // backs drawn, so that it costs no allocation
 	slow   bool          // counts as in flight while the key opens slowly
 	closed bool          // no longer in flight at all
 	slot   bool          // has tokens that come back when it is closed
@@ -63,6 +64,14 @@ func (r *Request) Waiting() bool { return r.waiter.In() }
 // HoldsSlot reports whether the request holds tokens that come back when its
 // response's body is closed.
 func (r *Request) HoldsSlot() bool { return r.slot }
+
+// draws notes what the request takes of each limit.
+func (r *Request) draws(list []*limit) {
+	r.drawn = r.few[:0]
+	for _, l := range list {
+		r.drawn = append(r.drawn, l.draws(&r.cost))
+	}
+}
 
 type stage uint8
 
