@@ -237,11 +237,13 @@ func (e *Engine) Sent(now Now, at time.Duration, r *Request) {
 	e.serve()
 }
 
-// Unsent takes that back: the request is still being prepared.
+// Unsent takes that back: the request is still being prepared. Of one that has
+// failed it says nothing: nobody would say when that is sent.
 func (e *Engine) Unsent(now Now, r *Request) {
 	e.at(now)
-	e.flights.unlink(r)
-	e.recall(r)
+	if !r.closed {
+		e.recall(r)
+	}
 	e.serve()
 }
 
@@ -272,8 +274,8 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 		case l == nil && v.Left == 0 && v.Full > 0 && v.Per == 0: // of whatever it is, nothing is left until then
 			e.backoff.until = max(e.backoff.until, e.t+min(v.Full, maxHint))
 		case l != nil:
-			lower(l, e.t, r.spent, v.Left, v.Full)
-			e.shared.report(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, Ago: r.spent}, false)
+			lower(l, e.t, r.when, v.Left, v.Full)
+			e.shared.report(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, Ago: r.when}, false)
 		}
 	}
 	if r.denied = a.Refused; !r.denied {
@@ -310,11 +312,12 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 		return
 	}
 	r.final = true
-	for i, l := range e.limits.list[:r.limits] {
+	for i, drawn := range r.drawn {
+		l := e.limits.list[i]
 		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 {
-			if more := n - l.draws(&r.cost); more != 0 {
-				l.Settle(e.t, r.spent, more)
-				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.spent}, more > l.n()/4)
+			if more := n - drawn; more != 0 {
+				l.Settle(e.t, r.when, more)
+				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.when}, more > l.n()/4)
 				e.journal.note(e, l, r.let, more)
 			}
 		}

@@ -74,26 +74,27 @@ func (ls *limits) ready(t time.Duration, c *refill.Cost) time.Duration {
 	return at
 }
 
-func (ls *limits) take(t time.Duration, c *refill.Cost) {
-	for _, l := range ls.list {
-		if n := l.draws(c); n > 0 {
+func (ls *limits) take(t time.Duration, r *Request) {
+	r.draws(ls.list)
+	for i, n := range r.drawn {
+		if l := ls.list[i]; n > 0 {
 			l.Take(t, n)
 			l.counts(t, n)
 		}
 	}
-	ls.coming += c[refill.Requests]
+	ls.coming += r.cost[refill.Requests]
 }
 
-// arrive counts the tokens of the first n limits as spent at the given time.
-func (ls *limits) arrive(at time.Duration, n int, c *refill.Cost) {
-	ls.coming -= c[refill.Requests]
+// arrive counts the tokens of a request as spent at the given time.
+func (ls *limits) arrive(at time.Duration, r *Request) {
+	ls.coming -= r.cost[refill.Requests]
 	if ls.past != nil {
-		ls.past.Take(at, c[refill.Requests])
-		ls.past.Spend(at, c[refill.Requests])
+		ls.past.Take(at, r.cost[refill.Requests])
+		ls.past.Spend(at, r.cost[refill.Requests])
 	}
-	for _, l := range ls.list[:n] {
-		if k := l.draws(c); k > 0 {
-			l.Spend(at, k)
+	for i, n := range r.drawn {
+		if n > 0 {
+			ls.list[i].Spend(at, n)
 		}
 	}
 }

@@ -181,14 +181,14 @@ func drain(e *Engine, r *Request, f Refusal, explained bool) (holds bool) {
 // there is room again.
 func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained bool) {
 	i := e.limits.index(l)
-	if l.Limit().Unit == refill.Requests && r.denied && i < r.limits {
-		n := l.draws(&r.cost)
+	if l.Limit().Unit == refill.Requests && r.denied && i < len(r.drawn) {
+		n := r.drawn[i]
 		if e.shared == nil { // of others' requests nothing is known
 			l.surprise(e.t, r.let, n, explained)
 		}
 		if rule := l.Limit().Rule; rule != refill.Steady && l.Limit().Per > 0 && !anew && r.stage == arrived {
-			l.Uncount(e.t, r.spent, n)
-			e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: -n, Ago: r.spent}, true)
+			l.Uncount(e.t, r.when, n)
+			e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: -n, Ago: r.when}, true)
 		}
 	}
 	l.drain(until, anew)

@@ -29,13 +29,12 @@ type Request struct {
 
 	waiter   queue.Waiter[*Request]
 	cost     refill.Cost
-	due      Reason        // what its Until stands for
-	stage    stage         // how far it has come
 	let      time.Duration // when it was let go
 	taken    time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
-	sent     time.Duration // when it was written
-	spent    time.Duration // when its tokens were
-	limits   int           // how many there were when it was let go
+	when     time.Duration // when it was written, and once it has arrived, when its tokens were spent
+	drawn    []int64       // what it took of each limit there was when it was let go: they may be lower by now
+	due      Reason        // what its Until stands for
+	stage    stage         // how far it has come
 	slow     bool          // counts as in flight while the key opens slowly
 	closed   bool          // no longer in flight at all
 	slot     bool          // has tokens that come back when it is closed
@@ -57,6 +56,14 @@ func (r *Request) Waiting() bool { return r.waiter.In() }
 // HoldsSlot reports whether the request holds tokens that come back when its
 // response's body is closed.
 func (r *Request) HoldsSlot() bool { return r.slot }
+
+// draws notes what the request takes of each limit.
+func (r *Request) draws(list []*limit) {
+	r.drawn = make([]int64, 0, len(list))
+	for _, l := range list {
+		r.drawn = append(r.drawn, l.draws(&r.cost))
+	}
+}
 
 type stage uint8
 
@@ -96,9 +103,9 @@ type flights struct{ first, last *Request }
 
 // link puts r among those on their way, as written at the given time.
 func (f *flights) link(t time.Duration, r *Request) {
-	r.stage, r.sent = onTheWay, t
+	r.stage, r.when = onTheWay, t
 	after := f.last
-	for after != nil && after.sent > t {
+	for after != nil && after.when > t {
 		after = after.before
 	}
 	if r.before = after; after == nil {
@@ -136,5 +143,5 @@ func (f *flights) due() time.Duration {
 	if f.first == nil {
 		return refill.Never
 	}
-	return f.first.sent + refill.Flight
+	return f.first.when + refill.Flight
 }

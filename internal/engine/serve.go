@@ -128,9 +128,9 @@ func (e *Engine) serve() {
 
 // admit takes the tokens of a request, which counts as written from now on.
 func (e *Engine) admit(r *Request) {
-	r.let, r.limits, r.stage = e.t, len(e.limits.list), held
+	r.let, r.stage = e.t, held
 	e.inFlight++
-	e.limits.take(e.t, &r.cost)
+	e.limits.take(e.t, r)
 	e.journal.take(e, &r.cost)
 	r.slow = e.backoff.admit(e.t)
 	r.slot = e.limits.slots()
@@ -144,8 +144,8 @@ func (e *Engine) arrive(at time.Duration, r *Request) {
 		return
 	}
 	e.flights.unlink(r)
-	r.stage, r.spent = arrived, at
-	e.limits.arrive(at, r.limits, &r.cost)
+	r.stage, r.when = arrived, at
+	e.limits.arrive(at, r)
 	e.shared.each(e, r, share.Spent, at)
 	e.backoff.land(r)
 }
@@ -177,9 +177,9 @@ func (e *Engine) recall(r *Request) {
 	}
 	r.stage, r.deemed = held, false
 	e.limits.coming += r.cost[refill.Requests]
-	for _, l := range e.limits.list[:r.limits] {
-		if n := l.draws(&r.cost); n > 0 {
-			l.Settle(e.t, r.spent, -n)
+	for i, n := range r.drawn {
+		if l := e.limits.list[i]; n > 0 {
+			l.Settle(e.t, r.when, -n)
 			l.Take(e.t, n)
 		}
 	}
@@ -195,8 +195,8 @@ func (e *Engine) fail(r *Request, reached bool) {
 		e.flights.unlink(r)
 		r.stage = over
 		e.limits.coming -= r.cost[refill.Requests]
-		for _, l := range e.limits.list[:r.limits] {
-			if n := l.draws(&r.cost); n > 0 {
+		for i, n := range r.drawn {
+			if l := e.limits.list[i]; n > 0 {
 				l.Put(n)
 				l.counts(r.let, -n)
 				e.journal.note(e, l, r.let, -n)
@@ -219,9 +219,9 @@ func (e *Engine) close(r *Request) {
 	if r.stage == over {
 		return
 	}
-	for _, l := range e.limits.list[:r.limits] {
-		if l.Limit().Per == 0 {
-			l.Put(l.draws(&r.cost))
+	for i, n := range r.drawn {
+		if l := e.limits.list[i]; l.Limit().Per == 0 {
+			l.Put(n)
 			e.shared.freed(e)
 		}
 	}

@@ -86,8 +86,8 @@ func (s *shared) each(e *Engine, r *Request, event share.Event, at time.Duration
 	if s == nil {
 		return
 	}
-	for i, l := range e.limits.list[:r.limits] {
-		if n := l.draws(&r.cost); n > 0 && l.Limit().Per > 0 {
+	for i, n := range r.drawn {
+		if n > 0 && e.limits.list[i].Limit().Per > 0 {
 			s.report(e, share.Report{Event: event, Limit: i, N: n, Taken: r.taken, Ago: at}, event == share.Unspent)
 		}
 	}
@@ -194,7 +194,7 @@ func (s *shared) replied(e *Engine, r share.Reply) {
 			e.out.Go = append(e.out.Go, w)
 			continue
 		}
-		w.limits = len(e.limits.list) // it has gone
+		w.draws(e.limits.list) // it has gone
 		s.each(e, w, share.Unspent, e.t)
 	}
 	asked := len(s.asked)

@@ -14,6 +14,7 @@ type Clock struct {
 	lo, hi time.Duration // the server's time is between now+lo and now+hi
 	at     time.Duration // when that was so; 0: always
 	local  time.Duration // how far the machine's clock is ahead of now
+	woken  time.Duration // when it last jumped ahead
 	zone   *time.Location
 
 	odd          int           // responses in a row that contradict the bounds
@@ -28,12 +29,16 @@ const odds = 3
 // NewClock returns a clock that is the machine's own, which is so far ahead of
 // the times it will be asked about.
 func NewClock(local time.Duration) *Clock {
-	return &Clock{lo: local, hi: local, local: local, zone: time.UTC}
+	return &Clock{lo: local, hi: local, local: local, woken: -Never, zone: time.UTC}
 }
 
 // Observe takes in what a response says: when its request was sent and it was
-// received, and its Date as the time since 1970.
+// received, and its Date as the time since 1970. If the machine slept in between,
+// the Date may be from before that, and says nothing.
 func (c *Clock) Observe(sent, received, date time.Duration) {
+	if sent <= c.woken {
+		return
+	}
 	lo, hi := date-received, date+time.Second-sent
 	if !c.Known {
 		c.Known, c.lo, c.hi, c.at = true, lo, hi, received
@@ -84,6 +89,9 @@ func (c *Clock) Wall(now, wall time.Duration) (jump time.Duration) {
 		return 0
 	}
 	c.local = local
+	if jump > 0 {
+		c.woken = now
+	}
 	switch {
 	case !c.Known:
 		c.lo, c.hi, c.at = local, local, 0

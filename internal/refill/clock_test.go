@@ -60,8 +60,7 @@ func TestClockBounds(t *testing.T) {
 // well, and is no longer known for certain. A jump back says nothing of it.
 func TestClockWall(t *testing.T) {
 	known := func() *Clock {
-		c := NewClock(0)
-		c.Wall(0, dated(0))
+		c := NewClock(epochDay)
 		c.Observe(0, s/10, dated(90*s))
 		return c
 	}
@@ -88,7 +87,7 @@ func TestClockWall(t *testing.T) {
 		if lo, hi := lo-epochDay, hi-epochDay; (lo-test.lo).Abs() > 11*time.Millisecond || (hi-test.hi).Abs() > 11*time.Millisecond {
 			t.Errorf("%s: %v to %v, want %v to %v", test.name, lo, hi, test.lo, test.hi)
 		}
-		if c.Observe(test.now, test.now+s/10, dated(test.now+1000*time.Hour)); !test.known {
+		if c.Observe(test.now+1, test.now+s/10, dated(test.now+1000*time.Hour)); !test.known {
 			if lo, _ := c.bounds(test.now + s/10); !c.Known || lo < epochDay+999*time.Hour {
 				t.Errorf("%s: the first response afterwards is not believed", test.name)
 			}

@@ -24,6 +24,8 @@ type window struct {
 	live  int64         // spent less than per ago
 	spent []entry       // oldest first, from first on
 	first int
+	// Up to this time of the last shift, what was spent stands under another one.
+	shifted time.Duration
 }
 
 type entry struct {
@@ -36,7 +38,7 @@ type entry struct {
 const grains = 1024
 
 func newWindow(l Limit) *window {
-	w := &window{n: l.N, per: l.Per}
+	w := &window{n: l.N, per: l.Per, shifted: -Never}
 	if l.N > grains {
 		w.grain = l.Per / grains
 	}
@@ -126,7 +128,7 @@ func (w *window) spend(at time.Duration, n int64) {
 	w.held -= n
 	w.live += n
 	if last := len(w.spent) - 1; last >= w.first {
-		if s := &w.spent[last]; at <= s.at || w.grain > 0 && at/w.grain == s.at/w.grain {
+		if s := &w.spent[last]; at <= s.at || w.together(at, s.at) {
 			s.at = max(s.at, at)
 			s.n += n
 			return
@@ -137,6 +139,11 @@ func (w *window) spend(at time.Duration, n int64) {
 		w.first = 0
 	}
 	w.spent = append(w.spent, entry{at, n})
+}
+
+// together reports whether tokens spent at two times are kept together.
+func (w *window) together(a, b time.Duration) bool {
+	return a == b || w.grain > 0 && a/w.grain == b/w.grain
 }
 
 func (w *window) settle(now, at time.Duration, n int64) {
@@ -161,6 +168,9 @@ func (w *window) settle(now, at time.Duration, n int64) {
 	if i == len(list) {
 		w.spent = append(w.spent, entry{at: at})
 		list = w.spent[w.first:]
+	}
+	if n < 0 && (at <= w.shifted || !w.together(at, list[i].at)) {
+		return // those are another's: its own are somewhere else by now, or came back before the clock was in doubt
 	}
 	n = max(n, -list[i].n)
 	list[i].n += n
@@ -188,9 +198,10 @@ func (w *window) insert(now, at time.Duration, n int64) {
 // machine that is true; after its clock was set it is not, which a limit of less
 // than an hour would pay for with refusals.
 func (w *window) shift(by time.Duration) {
-	if w.per < time.Hour {
+	if w.per < time.Hour || len(w.spent) == 0 {
 		return
 	}
+	w.shifted = max(w.shifted, w.spent[len(w.spent)-1].at)
 	for i := range w.spent {
 		w.spent[i].at -= by
 	}
