@@ -14,7 +14,6 @@ package engine
 import (
 	"time"
 
-	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
@@ -70,18 +69,6 @@ type Config struct {
 	Seed    uint64         // of jitter
 }
 
-// A Memory is what was learned of a key.
-type Memory struct {
-	limits    []remembered
-	estimates estimate.Estimator
-}
-
-type remembered struct {
-	refill.Limit
-	stated        int64
-	learned, even bool
-}
-
 // New returns an engine for the limits of one key.
 func New(now Now, c Config) *Engine {
 	e := &Engine{t: now.Mono, wall: now.Wall, limits: newLimits(now.Wall-now.Mono, 1), wake: refill.Never}
@@ -103,36 +90,9 @@ func New(now Now, c Config) *Engine {
 	}
 	e.backoff.since = -refill.Never
 	if m := c.Memory; m != nil {
-		e.recollect(m)
+		recollect(e, m)
 	}
 	return e
-}
-
-// Memory returns what was learned of the key; nil: nothing.
-func (e *Engine) Memory() *Memory {
-	m := &Memory{estimates: e.limits.estimates}
-	worth := m.estimates != estimate.Estimator{}
-	for _, l := range e.limits.list {
-		m.limits = append(m.limits, remembered{l.Limit(), l.stated, l.learned, l.even})
-		worth = worth || l.learned || l.even || l.n() != l.stated
-	}
-	if !worth {
-		return nil
-	}
-	return m
-}
-
-// recollect takes up what was learned of the key before it was forgotten.
-func (e *Engine) recollect(m *Memory) {
-	e.limits.estimates = m.estimates
-	e.limits.list = nil
-	for _, x := range m.limits {
-		l := e.limits.add(e.t, x.Limit)
-		l.stated, l.learned, l.even, l.calm = x.stated, x.learned, x.even, e.t
-		if x.Unit == refill.Requests && x.Per > 0 {
-			e.limits.past = nil
-		}
-	}
 }
 
 // at begins an event: it takes in what the passing of time alone has brought.

@@ -333,7 +333,6 @@ func (m *model) nth(l *modelLimit, n int64, strict bool) time.Duration {
 	for _, t := range m.gone {
 		at := m.returns(l, t, strict, false)
 		if at == refill.Never {
-			at = m.backAt(l, m.now+refill.Flight, m.clock.dayEnd(m.now), strict)
 			free -= l.charged(t)
 		} else if at > m.now {
 			list = append(list, entry{at, l.charged(t)})

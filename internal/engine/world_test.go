@@ -276,7 +276,7 @@ func (w *world) written() {
 		return
 	}
 	w.note("place %d was written at %v", t.Place, at-time.Hour)
-	if !t.failed && !(t.closed && t.spent != none) {
+	if !t.failed && (!t.closed || t.spent == none) {
 		if t.spent != none { // it counts as arrived, but has not
 			w.m.vague = true
 			w.refund()

@@ -1,0 +1,45 @@
+package engine
+
+import (
+	"example.com/tollgate/internal/estimate"
+	"example.com/tollgate/internal/refill"
+)
+
+// A Memory is what was learned of a key.
+type Memory struct {
+	limits    []remembered
+	estimates estimate.Estimator
+}
+
+type remembered struct {
+	refill.Limit
+	stated        int64
+	learned, even bool
+}
+
+// Remember returns what was learned of the key of an engine; nil: nothing.
+func Remember(e *Engine) *Memory {
+	m := &Memory{estimates: e.limits.estimates}
+	worth := m.estimates != estimate.Estimator{}
+	for _, l := range e.limits.list {
+		m.limits = append(m.limits, remembered{l.Limit(), l.stated, l.learned, l.even})
+		worth = worth || l.learned || l.even || l.n() != l.stated
+	}
+	if !worth {
+		return nil
+	}
+	return m
+}
+
+// recollect takes up what was learned of the key before it was forgotten.
+func recollect(e *Engine, m *Memory) {
+	e.limits.estimates = m.estimates
+	e.limits.list = nil
+	for _, x := range m.limits {
+		l := e.limits.add(e.t, x.Limit)
+		l.stated, l.learned, l.even, l.calm = x.stated, x.learned, x.even, e.t
+		if x.Unit == refill.Requests && x.Per > 0 {
+			e.limits.past = nil
+		}
+	}
+}
