@@ -137,7 +137,7 @@ func refusalOf(r provider.Refusal) engine.Refusal {
 
 // answerOf returns what the headers of a response say, as the engine has it.
 func answerOf(t *Transport, api provider.API, resp *http.Response, refused bool) engine.Answer {
-	a := engine.Answer{Refused: refused, Date: t.date(resp)}
+	a := engine.Answer{Refused: refused, Invalid: invalid(resp.StatusCode), Date: t.date(resp)}
 	levels := api.Levels(resp)
 	if levels == nil {
 		return a
@@ -149,4 +149,14 @@ func answerOf(t *Transport, api provider.API, resp *http.Response, refused bool)
 		}
 	}
 	return a
+}
+
+// invalid reports whether a status means that the server did not process a request.
+func invalid(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
 }

@@ -210,6 +210,7 @@ func (e *Engine) Unsent(now Now, r *Request) {
 // An Answer is what the headers of a response say.
 type Answer struct {
 	Refused bool
+	Invalid bool          // the server found the request invalid: it was not processed
 	Date    time.Duration // what the server's clock stood at, since 1970; 0: it does not say
 	Levels  []Level
 }
@@ -237,6 +238,9 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 			lower(l, e.t, r.when, v.Left, v.Full)
 			e.shared.report(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, Ago: r.when}, false)
 		}
+	}
+	if a.Invalid {
+		e.pardon(r)
 	}
 	if r.denied = a.Refused; !r.denied {
 		e.backoff.accepted(r.let)
@@ -275,7 +279,7 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 	for i, drawn := range r.drawn {
 		l := e.limits.list[i]
 		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 {
-			if more := n - drawn; more != 0 {
+			if more := min(n-drawn, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
 				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.when}, more > l.n()/4)
 				e.journal.note(e, l, r.let, more)

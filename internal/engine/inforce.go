@@ -126,6 +126,16 @@ func (l *limit) verdict(t time.Duration) {
 	}
 }
 
+// debt is the most that a response may add to what a request has taken: what comes
+// back within an hour. No response slows a key down for longer, whatever it states.
+func (l *limit) debt() int64 {
+	x := l.Limit()
+	if l.daily() || x.Per <= 0 {
+		return x.N
+	}
+	return int64(min(float64(x.N)*max(1, float64(maxHint)/float64(x.Per)), float64(refill.Never/2)))
+}
+
 // ceiling is the most that the limit grows back to.
 func (l *limit) ceiling() int64 {
 	if l.even {

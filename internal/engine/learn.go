@@ -32,15 +32,23 @@ func Kept(rule refill.Rule, per time.Duration) refill.Rule {
 	return rule
 }
 
+// maxLearned is how many limits of a key are learned: more than any API states.
+const maxLearned = 8
+
 // learn takes in a limit that the server states: one that was configured is
-// lowered to it, never raised; one that nobody knew of is kept from now on.
-// It returns the limit if it is another one now.
+// lowered to it, and raised again by later statements, but never beyond what was
+// configured; one that nobody knew of is kept from now on. It returns the limit if
+// it is another one now.
 func (ls *limits) learn(t time.Duration, unit int, n int64, per time.Duration, rule refill.Rule) (l *limit, change Change) {
 	if n <= 0 || per <= 0 || unit < 0 || unit >= refill.Units {
 		return nil, Change{}
 	}
+	learned := 0
 	for _, l := range ls.list {
 		x := l.Limit()
+		if l.learned {
+			learned++
+		}
 		if x.Unit != unit || x.Per <= 0 || l.daily() != (per >= refill.Day) {
 			continue
 		}
@@ -50,7 +58,10 @@ func (ls *limits) learn(t time.Duration, unit int, n int64, per time.Duration, r
 			}
 			continue
 		}
-		if n == l.stated || n > l.stated && !l.learned {
+		if !l.learned {
+			n = min(n, l.most)
+		}
+		if n == l.stated {
 			return nil, Change{}
 		}
 		whole := l.n() == l.ceiling()
@@ -63,6 +74,9 @@ func (ls *limits) learn(t time.Duration, unit int, n int64, per time.Duration, r
 			return nil, Change{}
 		}
 		return l, Change{x, l.Limit()}
+	}
+	if learned == maxLearned {
+		return nil, Change{}
 	}
 	l = ls.add(t, refill.Limit{Unit: unit, N: n, Per: per, Rule: Kept(rule, per)})
 	l.learned = true

@@ -13,7 +13,8 @@ import (
 // A limit is a bucket and what was learned of it.
 type limit struct {
 	*refill.Bucket
-	stated  int64           // its N as it was configured or stated: it may be less by now
+	most    int64           // its N as it was configured; 0: it was not
+	stated  int64           // its N as it was configured or stated last: it may be less by now
 	learned bool            // nobody but the server has stated it
 	booked  map[int64]int64 // of what a journal says of it, by when that is back: what is counted here
 
@@ -55,7 +56,7 @@ func (ls *limits) remember() {
 }
 
 func (ls *limits) add(t time.Duration, l refill.Limit) *limit {
-	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), stated: l.N, upset: -refill.Never}
+	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), most: l.N, stated: l.N, upset: -refill.Never}
 	x.Divide(t, ls.parts)
 	x.excused = refill.After(t, l.Per) // what was sent before may count
 	ls.list = append(ls.list, x)

@@ -13,7 +13,7 @@ type Memory struct {
 
 type remembered struct {
 	refill.Limit
-	stated        int64
+	most, stated  int64
 	learned, even bool
 }
 
@@ -22,7 +22,7 @@ func Remember(e *Engine) *Memory {
 	m := &Memory{estimates: e.limits.estimates}
 	worth := m.estimates != estimate.Estimator{}
 	for _, l := range e.limits.list {
-		m.limits = append(m.limits, remembered{l.Limit(), l.stated, l.learned, l.even})
+		m.limits = append(m.limits, remembered{l.Limit(), l.most, l.stated, l.learned, l.even})
 		worth = worth || l.learned || l.even || l.n() != l.stated
 	}
 	if !worth {
@@ -37,7 +37,7 @@ func recollect(e *Engine, m *Memory) {
 	e.limits.list = nil
 	for _, x := range m.limits {
 		l := e.limits.add(e.t, x.Limit)
-		l.stated, l.learned, l.even, l.calm = x.stated, x.learned, x.even, e.t
+		l.most, l.stated, l.learned, l.even, l.calm = x.most, x.stated, x.learned, x.even, e.t
 		if x.Unit == refill.Requests && x.Per > 0 {
 			e.limits.past = nil
 		}

@@ -123,10 +123,15 @@ func (l *modelLimit) draws(c refill.Cost) int64 { return min(c[l.Unit], max(l.N,
 
 // charged returns how many tokens of a limit a request is charged by now.
 func (l *modelLimit) charged(t *ticket) int64 {
-	if t.settled && t.actual[l.Unit] >= 0 && l.Per > 0 {
-		return t.actual[l.Unit]
+	taken := l.draws(t.cost)
+	if n := t.actual[l.Unit]; t.settled && n >= 0 && l.Per > 0 {
+		hour := l.N // what comes back in one; a day's limit owes no more than a day
+		if l.Per < time.Hour {
+			hour = int64(float64(l.N) * (float64(time.Hour) / float64(l.Limit.Per)))
+		}
+		return min(n, taken+hour)
 	}
-	return l.draws(t.cost)
+	return taken
 }
 
 // returns says when the tokens of a request are back: refill.Never, as long as

@@ -185,6 +185,24 @@ func (e *Engine) recall(r *Request) {
 	}
 }
 
+// pardon takes back most of the tokens that a request has taken which the server
+// found invalid: what it states, such as the most tokens of an answer, is nobody's
+// cost then, and must not keep all others out.
+func (e *Engine) pardon(r *Request) {
+	for i, n := range r.drawn {
+		l := e.limits.list[i]
+		if most := max(1, l.n()/pardoned); l.Limit().Unit != refill.Requests && l.Limit().Per > 0 && n > most {
+			l.Settle(e.t, r.when, most-n)
+			e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: most - n, Ago: r.when}, true)
+			e.journal.note(e, l, r.let, most-n)
+			r.drawn[i] = most
+		}
+	}
+}
+
+// pardoned is which part of a limit of tokens an invalid request takes at the most.
+const pardoned = 20
+
 // fail ends a request that gets no response. If it was given up on its way, it may
 // still arrive.
 func (e *Engine) fail(r *Request, reached bool) {
