@@ -59,7 +59,8 @@ type body struct {
 	mu      sync.Mutex      // a body may be closed while it is read
 	scanner *stream.Scanner // nil: there is nothing to be read, or it is not known yet
 	peeking bool            // the beginning says whether there is
-	head    []byte          // what has been read of that
+	n       int             // how much of that has been read
+	head    [beginning]byte
 }
 
 // watch has the attempt end with its context as well: a body that is never closed
@@ -90,31 +91,24 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// beginning is how much of a body says whether it is an error.
-const beginning = 256
+// beginning is how much of a body says whether it is an error: an object whose
+// first names are error, errors and the like, data being null.
+const beginning = 64
 
 // peek takes in the beginning of a body of which only an error would be of
-// interest: one that does not begin with an error is none.
+// interest.
 func (b *body) peek(p []byte) {
-	first := p
-	if b.head != nil {
-		b.head = append(b.head, p[:min(len(p), beginning)]...)
-		first = b.head
-	}
-	switch {
-	case bytes.Contains(first[:min(len(first), beginning)], []byte(`"err`)):
+	n := copy(b.head[b.n:], p)
+	b.n += n
+	switch head := b.head[:b.n]; {
+	case bytes.Contains(head, []byte(`"err`)):
+		b.peeking = false
 		b.scanner = stream.NewScanner(stream.Options{ContentType: b.resp.Header.Get("Content-Type"), Errors: true})
-		if n := len(b.head) - min(len(p), beginning); n > 0 {
-			b.scanner.Write(b.head[:n])
-		}
-		b.scanner.Write(p)
-	case len(first) < beginning:
-		if b.head == nil {
-			b.head = append(b.head, p...)
-		}
-		return
+		b.scanner.Write(head)
+		b.scanner.Write(p[n:])
+	case b.n == beginning:
+		b.peeking = false
 	}
-	b.peeking, b.head = false, nil
 }
 
 func (b *body) Close() error {
@@ -151,7 +145,13 @@ var unknown = refill.Cost{-1, -1, -1}
 // scan sees to it that what there is to be read in the response to an attempt is
 // read as it passes.
 func (b *body) scan(a *attempt, resp *http.Response) {
-	o := stream.Options{ContentType: resp.Header.Get("Content-Type"), ContentEncoding: resp.Header.Get("Content-Encoding")}
+	var o stream.Options
+	if v := resp.Header["Content-Type"]; len(v) > 0 {
+		o.ContentType = v[0]
+	}
+	if v := resp.Header["Content-Encoding"]; len(v) > 0 {
+		o.ContentEncoding = v[0]
+	}
 	if len(a.usage) > 0 && a.Limiter.CountsTokens() {
 		o.Fields = fieldsOf(a.usage)
 	}

@@ -53,6 +53,8 @@ type Limiter struct {
 	news      []engine.Change // that nobody was told of yet
 	away      error           // why the store does not answer; nil: it does
 	forgotten bool
+	looked    time.Duration // when the machine's clock was last looked at
+	ahead     time.Duration // how far it was ahead of ours
 
 	onTimer, onTeller func()
 }
@@ -91,7 +93,9 @@ func New(key string, o Options) *Limiter {
 	for _, x := range o.Limits {
 		l.counts(x)
 	}
-	l.engine = engine.New(Now(), c)
+	n := Now()
+	l.looked, l.ahead = n.Mono, n.Wall-n.Mono
+	l.engine = engine.New(n, c)
 	return l
 }
 
@@ -111,7 +115,7 @@ func (l *Limiter) CountsTokens() bool { return l.tokens.Load() }
 // lock begins an event: it takes in what was reported without the lock.
 func (l *Limiter) lock() engine.Now {
 	l.mu.Lock()
-	now := Now()
+	now := l.now()
 	for r := l.reports.Swap(nil); r != nil; {
 		next := r.next
 		r.next = nil
@@ -129,6 +133,21 @@ func (l *Limiter) lock() engine.Now {
 	}
 	return now
 }
+
+// now returns the time. The machine's clock is looked at once in a while: to read
+// both clocks takes twice as long.
+func (l *Limiter) now() engine.Now {
+	t := Mono()
+	if t-l.looked >= look || t < l.looked {
+		n := Now()
+		l.looked, l.ahead = n.Mono, n.Wall-n.Mono
+		return n
+	}
+	return engine.Now{Mono: t, Wall: t + l.ahead}
+}
+
+// look is how long the machine's clock is taken to go on as the monotonic one does.
+const look = 100 * time.Millisecond
 
 // report lists r for the next event, or makes it one if somebody waits.
 func (l *Limiter) report(r *Request) {

@@ -44,7 +44,7 @@ type shard struct {
 
 func (g *Registry) shard(k Key) *shard {
 	g.once.Do(func() { g.seed = maphash.MakeSeed() })
-	return &g.shards[maphash.Comparable(g.seed, k)%shards]
+	return &g.shards[maphash.String(g.seed, k.Name)%shards]
 }
 
 // Find returns the limiter of a key; nil: there is none yet.

@@ -42,7 +42,7 @@ func (r *Request) outcome() error {
 // Sent says that the request was written now. Like Unsent and Closed, it may be
 // called at any time and more than once.
 func (r *Request) Sent() {
-	r.sent.Store(int64(Now().Mono))
+	r.sent.Store(int64(Mono()))
 	r.Limiter.report(r)
 }
 
