@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,14 +199,19 @@ func TestHostileDates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		startAt(20 * time.Second)
 		server := &quotatest.Server{Limits: map[string][]quotatest.Limit{"*": {quotatest.RPM(10)}}, Latency: workload.Jitter}
+		var mu sync.Mutex
 		rnd := rand.New(rand.NewPCG(1, 2))
+		wrong := func() (off time.Duration, ok bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Duration(rnd.IntN(41)-20) * time.Second, rnd.IntN(50) == 0
+		}
 		r := workload.Calls(server, make([]time.Duration, 12*60*10), func(server http.RoundTripper) http.RoundTripper {
 			return &tollgate.Retry{Base: &tollgate.Transport{
 				Quotas: tollgate.Quotas{"*": {tollgate.RPM(10)}},
 				Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 					resp, err := server.RoundTrip(r)
-					if err == nil && rnd.IntN(50) == 0 {
-						off := time.Duration(rnd.IntN(41)-20) * time.Second
+					if off, ok := wrong(); err == nil && ok {
 						resp.Header.Set("Date", time.Now().Add(off).UTC().Format(http.TimeFormat))
 					}
 					return resp, err

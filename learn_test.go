@@ -241,3 +241,55 @@ func TestLearnFull(t *testing.T) {
 		}
 	})
 }
+
+// Who is asked for a slower ramp sends at half the rate, and at the full one a
+// quarter of an hour later.
+func TestLearnSlower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var sent []time.Duration
+		refuse := true
+		tr := &tollgate.Transport{
+			Quotas: tollgate.Quotas{"gpt": {{N: 60, Per: time.Minute, Refill: tollgate.Steady, Burst: 1}}},
+			Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				r.Body.Close()
+				resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}
+				if time.Since(began) > 10*time.Second && refuse {
+					refuse = false
+					resp.StatusCode = http.StatusTooManyRequests
+					resp.Body = io.NopCloser(strings.NewReader(`{"error":{"code":"slow_down","message":"Slow down."}}`))
+				}
+				sent = append(sent, time.Since(began))
+				return resp, nil
+			}),
+		}
+		client := &http.Client{Transport: &tollgate.Retry{Base: tr}}
+		for time.Since(began) < 20*time.Minute {
+			resp, err := client.Post(openai, "application/json", strings.NewReader(`{"model":"gpt"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		}
+		count := func(from, to time.Duration) (n int) {
+			for _, at := range sent {
+				if at >= from && at < to {
+					n++
+				}
+			}
+			return n
+		}
+		for _, test := range []struct {
+			from, to    time.Duration
+			least, most int
+		}{
+			{time.Minute, 2 * time.Minute, 28, 36},
+			{8 * time.Minute, 9 * time.Minute, 42, 50},
+			{17 * time.Minute, 18 * time.Minute, 55, 60},
+		} {
+			if n := count(test.from, test.to); n < test.least || n > test.most {
+				t.Errorf("%d sent from %v to %v, want %d to %d", n, test.from, test.to, test.least, test.most)
+			}
+		}
+	})
+}

@@ -123,7 +123,7 @@ func getBody(req *http.Request) (io.ReadCloser, error) {
 
 // refusalOf returns a refusal as the engine has it.
 func refusalOf(r provider.Refusal) engine.Refusal {
-	f := engine.Refusal{Never: r.Never, Overload: r.Overload}
+	f := engine.Refusal{Never: r.Never, Overload: r.Overload, Slower: r.Slower}
 	if r.Hinted {
 		f.Wait = max(r.Wait, 0)
 	}

@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -107,7 +108,14 @@ func TestWork(t *testing.T) {
 				body := []byte(r.Status)
 				return testing.AllocsPerRun(1, func() { read(api, r, body) })
 			}
-			if half, all := work(r), work(whole[name]); all > 2*half+16 {
+			half, all := math.Inf(1), math.Inf(1)
+			for range 5 { // sync.Pool forgets at random under the race detector
+				half, all = min(half, work(r)), min(all, work(whole[name]))
+				if all <= 2*half+16 {
+					break
+				}
+			}
+			if all > 2*half+16 {
 				t.Errorf("%s: %s makes %v allocations, and %v of half of it", name, api.Name(), all, half)
 			}
 		}

@@ -7,8 +7,9 @@
 // Where to look for what: engine.go has the events, serve.go who goes next and
 // when, refusal.go what a refusal means, inforce.go what a limit is really worth,
 // learn.go what the server states, backoff.go pauses and the slow start after
-// them, limit.go the sums over all limits, shared.go a quota kept in a store and
-// journal.go one kept in a file.
+// them, pacer.go and ramp.go how far apart requests are sent, limit.go the sums
+// over all limits, shared.go a quota kept in a store and journal.go one kept in a
+// file.
 package engine
 
 import (
@@ -42,6 +43,7 @@ type Engine struct {
 	limits  limits
 	backoff backoff
 	pacer   pacer
+	ramp    ramp
 	flights flights
 	journal journal
 	shared  *shared // nil: the quota is nobody else's

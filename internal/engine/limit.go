@@ -158,6 +158,19 @@ func (ls *limits) restate(t time.Duration) {
 	}
 }
 
+// rate returns how far apart requests are at the rate that is used now: that of the
+// slowest limit of requests, or of those sent in the last minute.
+func (ls *limits) rate(t time.Duration) time.Duration {
+	if gap, n := ls.gap(); n > 0 {
+		return gap
+	}
+	sent := int64(1)
+	if ls.past != nil {
+		ls.past.Spent(t, func(_ time.Duration, n int64) { sent += n })
+	}
+	return time.Minute / time.Duration(sent)
+}
+
 // longest returns the longest wait that a limit of less than a day explains, at
 // least an hour.
 func (ls *limits) longest() time.Duration {

@@ -13,6 +13,7 @@ type Refusal struct {
 	Wait     time.Duration // until it is worth trying again; 0: it does not say
 	Never    bool          // no waiting helps
 	Overload bool          // the server is busy: the quota is not what is short
+	Slower   bool          // it asks for a slower ramp
 	Limits   []Named       // which limits were exceeded; none: it does not say
 }
 
@@ -50,6 +51,7 @@ const knownPatience = 3
 //	                          if none of those is in the way of such a request, the key is shut until then
 //	429 without               the key is shut for a second, which doubles up to a minute, and then opens slowly;
 //	                          if it has but one limit, and that is of requests, that is drained as well
+//	asks for a slower ramp    half the rate, growing back within a quarter of an hour
 //	429 after 429             with nothing accepted in between: the key is shut for longer each time (see backoff)
 //
 // A limit of requests that is drained although it should have had room is put
@@ -74,6 +76,9 @@ func refuse(e *Engine, r *Request, f Refusal) {
 		e.serve()
 		return
 	case f.Overload:
+		if f.Slower {
+			e.ramp.halve(t, ls.rate(t))
+		}
 		if f.Wait <= 0 {
 			return
 		}
@@ -85,6 +90,9 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	}
 	f.Wait = min(f.Wait, maxHint)
 	fresh := e.backoff.refused(t, r.let)
+	if f.Slower && fresh {
+		e.ramp.halve(t, ls.rate(t))
+	}
 	explained := e.pacer.on()
 	paced := false // at the pace of a limit that is as it was stated
 	for _, l := range ls.list {

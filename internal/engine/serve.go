@@ -11,7 +11,7 @@ import (
 // ready returns when a request may go, as far as that can be said: what comes
 // before must be looked at again then.
 func (e *Engine) ready(r *Request) time.Duration {
-	at := e.backoff.ready(e.t)
+	at := max(e.backoff.ready(e.t), e.ramp.ready())
 	if e.backoff.width != 1 || e.pacer.accepted > 0 { // else one goes at a time
 		at = max(at, e.pacer.next)
 	}
@@ -135,6 +135,7 @@ func (e *Engine) admit(r *Request) {
 	r.slow = e.backoff.admit(e.t)
 	r.slot = e.limits.slots()
 	e.pacer.admit(e.t)
+	e.ramp.admit(e.t)
 	e.flights.link(e.t, r)
 }
 
