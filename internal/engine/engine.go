@@ -81,7 +81,7 @@ func New(now Now, c Config) *Engine {
 		e.limits.parts = c.Shared.Instances
 	}
 	for _, l := range c.Limits {
-		e.limits.add(e.t, l)
+		e.limits.add(e.t, l).claim = l.N
 	}
 	known := false
 	for _, l := range c.Limits {
@@ -223,7 +223,7 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 	e.at(now)
 	if a.Date > 0 {
 		e.limits.clock.Observe(r.let, e.t, a.Date)
-		e.shared.report(e, share.Report{Event: share.Clock, Taken: r.taken, Ago: e.t, Date: a.Date}, false)
+		e.shared.note(e, share.Report{Event: share.Clock, From: r.let, At: e.t, Date: a.Date}, gather)
 	}
 	e.arrive(e.t, r)
 	r.deemed = false
@@ -238,7 +238,7 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 			e.backoff.until = max(e.backoff.until, e.t+min(v.Full, maxHint))
 		case l != nil:
 			lower(l, e.t, r.when, v.Left, v.Full)
-			e.shared.report(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, Ago: r.when}, false)
+			e.shared.note(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, At: r.when}, gather)
 		}
 	}
 	if a.Invalid {
@@ -283,7 +283,7 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 {
 			if more := min(n-drawn, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
-				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.when}, more > l.n()/4)
+				e.shared.settle(e, i, r, more)
 				e.journal.note(e, l, r.let, more)
 			}
 		}
@@ -338,10 +338,12 @@ func (e *Engine) Busy(now Now, until time.Duration) {
 // told.
 func (e *Engine) Tell(now Now) {
 	e.at(now)
-	e.shared.at = 0
-	e.shared.exchange(e)
+	e.shared.tell(e)
 	e.serve()
 }
+
+// Heard says that the store has answered somebody at the given time.
+func (e *Engine) Heard(at time.Duration) { e.shared.heard = max(e.shared.heard, at) }
 
 // Exchange returns what is to be told the store now.
 func (e *Engine) Exchange() share.Batch { return e.shared.batch }

@@ -8,6 +8,7 @@ import (
 	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/share"
 )
 
 // A limit is a bucket and what was learned of it.
@@ -16,6 +17,11 @@ type limit struct {
 	most    int64           // its N as it was configured; 0: it was not
 	stated  int64           // its N as it was configured or stated last: it may be less by now
 	learned bool            // nobody but the server has stated it
+	foreign bool            // nobody but another process has
+	void    bool            // those have gone
+	claim   int64           // its N as this process was configured; share.None: it was not
+	told    int64           // its N as the server has told this process; share.None: it has not
+	news    bool            // that the store does not know yet
 	booked  map[int64]int64 // of what a journal says of it, by when that is back: what is counted here
 
 	// What refusals that nothing explains have shown: see inforce.go.
@@ -30,7 +36,12 @@ type limit struct {
 func (l *limit) n() int64 { return l.Limit().N }
 
 // draws returns how many tokens a request of cost c takes.
-func (l *limit) draws(c *refill.Cost) int64 { return l.Share(c[l.Limit().Unit]) }
+func (l *limit) draws(c *refill.Cost) int64 {
+	if l.void {
+		return 0
+	}
+	return l.Share(c[l.Limit().Unit])
+}
 
 // daily reports whether it is a limit of a day or more.
 func (l *limit) daily() bool { return l.Limit().Per >= refill.Day }
@@ -56,7 +67,7 @@ func (ls *limits) remember() {
 }
 
 func (ls *limits) add(t time.Duration, l refill.Limit) *limit {
-	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), most: l.N, stated: l.N, upset: -refill.Never}
+	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), most: l.N, stated: l.N, claim: share.None, told: share.None, upset: -refill.Never}
 	x.Divide(t, ls.parts)
 	x.excused = refill.After(t, l.Per) // what was sent before may count
 	ls.list = append(ls.list, x)
@@ -70,6 +81,17 @@ func (ls *limits) ready(t time.Duration, c *refill.Cost) time.Duration {
 	for _, l := range ls.list {
 		if n := l.draws(c); n > 0 {
 			at = max(at, l.Ready(t, n))
+		}
+	}
+	return at
+}
+
+// dry returns until when a limit is drained that a request of cost c draws on.
+func (ls *limits) dry(c *refill.Cost) time.Duration {
+	at := -refill.Never
+	for _, l := range ls.list {
+		if l.draws(c) > 0 {
+			at = max(at, l.Dry())
 		}
 	}
 	return at
@@ -109,6 +131,14 @@ func (ls *limits) slots() bool {
 	}
 	return false
 }
+
+// holds reports whether some of them are taken.
+func (ls *limits) holds() bool {
+	return slices.ContainsFunc(ls.list, func(l *limit) bool { return l.Held() > 0 })
+}
+
+// daily reports whether there is one of a day or more.
+func (ls *limits) daily() bool { return slices.ContainsFunc(ls.list, (*limit).daily) }
 
 // full returns when everything is back if nothing is taken.
 func (ls *limits) full(t time.Duration) time.Duration {

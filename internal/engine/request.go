@@ -30,7 +30,9 @@ type Request struct {
 	waiter   queue.Waiter[*Request]
 	cost     refill.Cost
 	let      time.Duration // when it was let go
-	taken    time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
+	counted  time.Duration // the store's time at which it counts its tokens as spent
+	gen      int64         // of the store's state in which it does; 0: in none
+	renew    time.Duration // when the store has to hear that it is not on its way yet
 	when     time.Duration // when it was written, and once it has arrived, when its tokens were spent
 	drawn    []int64       // what it took of each limit there was when it was let go: they may be lower by now
 	due      Reason        // what its Until stands for
@@ -43,6 +45,8 @@ type Request struct {
 	denied   bool          // the response was a refusal
 	deemedOK bool          // counted as accepted, since no refusal came in a flight
 	stays    bool          // waits for a limit of a day too
+	paid     bool          // has tokens that fall due soon
+	upheld   bool          // is one of shared.unsent
 
 	before, after *Request // among those on their way
 }

@@ -5,7 +5,6 @@ import (
 
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
-	"example.com/tollgate/internal/share"
 )
 
 // ready returns when a request may go, as far as that can be said: what comes
@@ -16,7 +15,7 @@ func (e *Engine) ready(r *Request) time.Duration {
 		at = max(at, e.pacer.next)
 	}
 	if e.shared.open() {
-		return at
+		return max(at, e.limits.dry(&r.cost))
 	}
 	if at = max(at, e.limits.ready(e.t, &r.cost)); at == refill.Never {
 		return e.flights.due()
@@ -44,6 +43,7 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 func (e *Engine) join(r *Request) {
 	w := &r.waiter
 	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
+	stale := e.shared.up() && !e.shared.fresh(e.t) // the store may know better
 	if r.MaxWait != 0 {
 		w.Until, r.due, w.Expire = refill.After(e.t, max(r.MaxWait, 0)), PastMaxWait, true
 	}
@@ -58,6 +58,10 @@ func (e *Engine) join(r *Request) {
 	switch {
 	case turn == refill.Never:
 		x.Reason, x.After = TooLarge, refill.Never
+	case stale && (r.MaxQueue == 0 || e.queue.Len() < r.MaxQueue):
+		e.shared.next = 0
+		e.push(r)
+		return
 	case e.backoff.long > e.t && (!r.stays || turn > w.Until):
 		x.Reason = LongPause
 	case slowest.Per >= refill.Day && turn > e.t && (!r.stays || turn > w.Until):
@@ -67,14 +71,19 @@ func (e *Engine) join(r *Request) {
 	case r.MaxQueue > 0 && e.queue.Len() >= r.MaxQueue:
 		x.Reason = PastMaxQueue
 	default:
-		if n := r.Draw.Cost[refill.Tokens]; e.queue.Len() == 0 || n > e.heaviest {
-			e.heaviest, e.capped = n, e.caps(n)
-		}
-		e.queue.Push(w)
-		e.serve()
+		e.push(r)
 		return
 	}
 	e.reject(r, x)
+}
+
+// push puts a request into the queue.
+func (e *Engine) push(r *Request) {
+	if n := r.Draw.Cost[refill.Tokens]; e.queue.Len() == 0 || n > e.heaviest {
+		e.heaviest, e.capped = n, e.caps(n)
+	}
+	e.queue.Push(&r.waiter)
+	e.serve()
 }
 
 // reject turns a request away.
@@ -91,6 +100,7 @@ func (e *Engine) unreachable(r *Request) {
 // serve lets those at the head of the queue go whose turn it is, and says when to
 // look again.
 func (e *Engine) serve() {
+	e.shared.release(e)
 	if e.shared.up() {
 		e.shared.serve(e)
 		return
@@ -115,14 +125,14 @@ func (e *Engine) serve() {
 			continue
 		}
 		hold(&e.limits, e.t, &r.cost)
-		e.wake = at
+		e.wake = e.shared.wake(at)
 		if x := e.queue.Expire(); x > 0 {
-			e.wake = min(at, x)
+			e.wake = min(e.wake, x)
 		}
 		return
 	}
 	hold(&e.limits, e.t, nil)
-	e.wake = refill.Never
+	e.wake = e.shared.wake(refill.Never)
 	e.backoff.idle(e.t)
 }
 
@@ -147,7 +157,7 @@ func (e *Engine) arrive(at time.Duration, r *Request) {
 	e.flights.unlink(r)
 	r.stage, r.when = arrived, at
 	e.limits.arrive(at, r)
-	e.shared.each(e, r, share.Spent, at)
+	e.shared.spend(e, r, at)
 	e.backoff.land(r)
 }
 
@@ -174,9 +184,11 @@ func (e *Engine) paceAccepted(r *Request) {
 func (e *Engine) recall(r *Request) {
 	e.flights.unlink(r)
 	if !r.deemed {
+		e.shared.hold(e, r)
 		return
 	}
 	r.stage, r.deemed = held, false
+	e.shared.hold(e, r)
 	e.limits.coming += r.cost[refill.Requests]
 	for i, n := range r.drawn {
 		if l := e.limits.list[i]; n > 0 {
@@ -194,7 +206,7 @@ func (e *Engine) pardon(r *Request) {
 		l := e.limits.list[i]
 		if most := max(1, l.n()/pardoned); l.Limit().Unit != refill.Requests && l.Limit().Per > 0 && n > most {
 			l.Settle(e.t, r.when, most-n)
-			e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: most - n, Ago: r.when}, true)
+			e.shared.settle(e, i, r, most-n)
 			e.journal.note(e, l, r.let, most-n)
 			r.drawn[i] = most
 		}
@@ -221,7 +233,7 @@ func (e *Engine) fail(r *Request, reached bool) {
 				e.journal.note(e, l, r.let, -n)
 			}
 		}
-		e.shared.each(e, r, share.Unspent, e.t)
+		e.shared.unspend(e, r)
 		e.pacer.put()
 		e.backoff.land(r)
 	}
@@ -247,7 +259,7 @@ func (e *Engine) close(r *Request) {
 }
 
 // changed notes that a limit is another one, which the store is told if l is not
-// nil.
+// nil: the server has stated it.
 func (e *Engine) changed(l *limit, c Change) {
 	e.out.Changes = append(e.out.Changes, c)
 	if c.To.Unit != refill.Requests {
@@ -255,10 +267,11 @@ func (e *Engine) changed(l *limit, c Change) {
 	}
 	if l != nil && e.shared != nil {
 		i := e.limits.index(l)
-		e.shared.report(e, share.Report{Event: share.Limited, Limit: i, Ago: e.t}, true)
-		if c.From == (refill.Limit{}) && c.To.Unit == refill.Requests {
+		l.told, l.news = l.stated, true
+		e.shared.due(e, e.t)
+		if c.From == (refill.Limit{}) && c.To.Unit == refill.Requests && e.shared.gen != 0 {
 			l.Spent(e.t, func(at time.Duration, n int64) {
-				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: n, Ago: at}, true)
+				e.shared.outbox.move(c.To, i, n, 0, e.shared.stamp(at))
 			})
 		}
 	}

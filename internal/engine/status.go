@@ -31,6 +31,9 @@ func Snapshot(e *Engine, now Now) Status {
 		s.PausedUntil = e.backoff.until
 	}
 	for i, l := range e.limits.list {
+		if l.void {
+			continue
+		}
 		left, full, ok := e.shared.left(t, i)
 		if !ok {
 			left, full = l.Free(t), l.Ready(t, l.n())

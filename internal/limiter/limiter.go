@@ -32,13 +32,15 @@ func Mono() time.Duration { return time.Since(epoch) }
 
 // A Limiter lets the requests of one key go as its limits allow.
 type Limiter struct {
-	key   string
-	store Store         // nil: the quota is nobody else's
-	tell  func(error)   // called when the store no longer answers, and with nil when it does again; nil: not
-	out   time.Duration // the longest that an exchange with it may take
-	file  *dayfile.File // where limits of a day are written down; nil: nowhere
-	name  string        // under which
-	named bool          // it stays when it is idle
+	key    string
+	store  Store         // nil: the quota is nobody else's
+	tell   func(error)   // called when the store no longer answers, and with nil when it does again; nil: not
+	shared *Shared       // how it is
+	calls  chan struct{} // exchanges that are under way
+	out    time.Duration // after which one counts as not answered for now
+	file   *dayfile.File // where limits of a day are written down; nil: nowhere
+	name   string        // under which
+	named  bool          // it stays when it is idle
 
 	tokens  atomic.Bool             // it has limits of tokens
 	waiting atomic.Int64            // how many wait
@@ -84,7 +86,8 @@ func New(key string, o Options) *Limiter {
 	l.onTimer, l.onTeller = l.ring, l.told
 	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
 	if s := o.Shared; s != nil {
-		l.store, l.out = s.Store(key), s.timeout()
+		l.shared, l.store, l.out = s, s.Store(key), s.timeout()
+		l.calls = make(chan struct{}, calls)
 		c.Shared = &engine.Shared{OnError: s.OnError, Instances: int64(max(s.Instances, 1)), Timeout: l.out}
 	}
 	if c.Memory = o.Memory; c.Memory != nil {
