@@ -10,7 +10,10 @@ local REQUESTS = 0
 local MOVE, LEVEL, DRAIN, PAUSE, CLOCK = 0, 1, 2, 3, 4
 local KEEP = 60000000  -- for so long a limit is in force that nobody has claimed since
 local STEP = 2000000   -- a clock that goes back by more has been set
-local LEAD = 4         -- requests that a slot may go to before it is others' turn
+local LEAD = 4         -- requests that a process may be ahead of others
+local RECENT = 250000  -- who asked so lately, and has got all, is about to ask for more
+local LONG = 100000    -- who comes to wait for longer begins with the others
+local HOLD = 10000     -- for so long it may do so before others have what it would
 local SHORT = 250000   -- between looks for tokens that cost less than was thought
 local SWEEP = 30000000 -- between looks for processes that are gone
 
@@ -46,12 +49,12 @@ local function new(was)
 	for _, id in ipairs(was and was.ids or {}) do keys[#keys + 1] = key .. ':' .. id end
 	redis.call('DEL', unpack(keys))
 	got = {}
-	return {gen = math.max(now, was and was.gen + 1 or 0), last = now, epoch = now, pause = 0, c1 = 0, c2 = 0, c3 = 0, v = 0, expires = 0, swept = now, ids = {}}
+	return {gen = math.max(now, was and was.gen + 1 or 0), last = now, epoch = now, pause = 0, c1 = 0, c2 = 0, c3 = 0, v = 0, expires = 0, swept = now, ids = {}, asker = '', shared = 0}
 end
 local row -- of this process: the number of its last exchange, when that was, its tag, and what it was granted
 if got[1] then
 	local m = cmsgpack.unpack(got[1])
-	meta = {gen = m[1], last = m[2], epoch = m[3], pause = m[4], c1 = m[5], c2 = m[6], c3 = m[7], v = m[8], expires = m[9], swept = m[10], ids = m[11]}
+	meta = {gen = m[1], last = m[2], epoch = m[3], pause = m[4], c1 = m[5], c2 = m[6], c3 = m[7], v = m[8], expires = m[9], swept = m[10], ids = m[11], asker = m[12], shared = m[13]}
 	row = got[4] and cmsgpack.unpack(got[4])
 	if now < meta.last - STEP or row and gen == meta.gen and seq > row[1] + 1 then
 		meta, row = new(meta), nil
@@ -64,7 +67,7 @@ local function save(more)
 	for _, l in ipairs(limits) do ttl = math.max(ttl, l.ttl or 0, 2 * ((l.d or 0) - now + l.per)) end
 	if meta.expires < now + ttl / 2 or meta.expires > now + 2 * ttl then meta.expires = now + ttl else ttl = 0 end
 	if now - meta.last > 1000000 then meta.last = now end
-	local m = cmsgpack.pack({meta.gen, meta.last, meta.epoch, meta.pause, meta.c1, meta.c2, meta.c3, meta.v, meta.expires, meta.swept, meta.ids})
+	local m = cmsgpack.pack({meta.gen, meta.last, meta.epoch, meta.pause, meta.c1, meta.c2, meta.c3, meta.v, meta.expires, meta.swept, meta.ids, meta.asker, meta.shared})
 	if m ~= got[1] then
 		more[#more + 1] = 'm'
 		more[#more + 1] = m
@@ -186,15 +189,19 @@ end
 -- Those who wait take turns by start-time fair queuing: the tag of a request is what
 -- its process has had before, in parts of the limit that is the most of. Who comes
 -- anew begins where the others are. Who was due and has not come is forgotten.
-local waiters, rivals = got[2] and cmsgpack.unpack(got[2]) or {}, {}
+local waiters, rivals, slowest = got[2] and cmsgpack.unpack(got[2]) or {}, {}, math.huge
+local was = waiters[me]
 for id, w in pairs(waiters) do
 	if id == me then -- it is judged anew
-	elseif now > w[2] + grace then
+	elseif now > w[2] + (w[3] == 0 and RECENT or grace) then
 		waiters[id] = nil
+	elseif w[3] == 0 then
+		if not (was and was[8] and w[2] < was[8]) and now <= w[2] + RECENT / 10 then slowest = math.min(slowest, w[1]) end
 	else
 		rivals[#rivals + 1] = {id = id, tag = w[1], k = w[3], phi = w[4], c = {w[5], w[6], w[7]}}
 	end
 end
+waiters[me] = nil
 
 local function weight(c)
 	local most, days = 0, 0
@@ -228,11 +235,10 @@ for _ = 1, arg() do
 end
 if again then
 	granted, dues = row[5], row[6]
-elseif #asks == 0 then
-	waiters[me] = nil
-else
+elseif #asks > 0 then
+	local lead, phi, last = 0, weight(asks[1]), asks[1]
+	local slack = math.max(LEAD * phi, 1 / 64) -- that processes may be apart
 	tags[1] = math.max(meta.v, row[3])
-	local lead, phi, last = 0, 0, nil
 	for i, c in ipairs(asks) do
 		if c ~= last then phi, last = weight(c), c end
 		tags[i + 1] = tags[i] + phi
@@ -245,7 +251,7 @@ else
 			sum = sum + math.min(c[l.unit + 1], most)
 		end
 		l.pre[#asks + 1] = sum
-		if l.per == 0 then lead = LEAD * (tags[2] - tags[1]) end
+		if l.per == 0 then lead = LEAD * phi end
 	end
 	-- when is when the i-th ask has its tokens, after those of others, and whether
 	-- that is certain.
@@ -261,7 +267,9 @@ else
 		end
 		return t, sure
 	end
+	local most = slowest + slack
 	local function could(i)
+		if tags[i] > most then return false end
 		local t, sure = when(i, before(tags[i] - lead))
 		return sure and t <= now + ahead, t
 	end
@@ -280,6 +288,7 @@ else
 	if granted < #asks then
 		local sum, count = before(tags[granted + 1])
 		due = when(granted + 1, sum)
+		if due <= now and tags[granted + 1] > most then due = now + HOLD end
 		if asks[granted + 1][2] + asks[granted + 1][3] > 0 then due = math.min(due, now + SHORT * (count + 1)) end
 		due = math.max(due, now + 1000)
 		wait = due - now
@@ -303,10 +312,16 @@ else
 		end
 	end
 	row[3] = tags[granted + 1]
-	waiters[me] = nil
+	if meta.asker ~= me then meta.asker, meta.shared = me, now end
 	if due then
-		local c = asks[granted + 1]
-		waiters[me] = {row[3], due, #asks - granted, tags[granted + 2] - tags[granted + 1], c[1], c[2], c[3]}
+		local c, least = asks[granted + 1], math.huge
+		for _, w in ipairs(rivals) do least = math.min(least, w.tag) end
+		if least < math.huge and not (was and was[3] > 0) and due > now + LONG then
+			row[3] = math.min(math.max(row[3], least), least + slack) -- what there was is gone: nobody owes for it
+		end
+		waiters[me] = {row[3], due, #asks - granted, tags[granted + 2] - tags[granted + 1], c[1], c[2], c[3], now}
+	elseif now - meta.shared < 1000000 then -- others ask as well
+		waiters[me] = {row[3], now, 0}
 	end
 	local least = math.huge
 	for _, w in pairs(waiters) do least = math.min(least, w[1]) end
