@@ -21,6 +21,7 @@ import (
 
 var (
 	simSteps = flag.Int("sim.steps", 60_000, "how many steps the simulation takes")
+	simLog   = flag.Bool("sim.log", false, "all that happens is kept, and shown of a world that goes wrong")
 	simSeed  = flag.Uint64("sim.seed", 1, "of its first world")
 )
 
@@ -89,7 +90,7 @@ func (w *world) span(most time.Duration) time.Duration {
 }
 
 func (w *world) note(format string, args ...any) {
-	if w.log = append(w.log, fmt.Sprintf("%12v  "+format, append([]any{w.now}, args...)...)); len(w.log) > 400 {
+	if w.log = append(w.log, fmt.Sprintf("%12v  "+format, append([]any{w.now}, args...)...)); len(w.log) > 400 && !*simLog {
 		w.log = w.log[200:]
 	}
 }
@@ -127,6 +128,7 @@ type simRequest struct {
 
 func (w *world) join() {
 	p := &simPeer{w: w, id: len(w.peers), store: newStore(w.client, "sim:", fmt.Sprint(w.seed)), base: time.Hour + w.span(time.Hour), flying: make(map[*simRequest]bool)}
+	p.store.id = fmt.Sprint("p", w.Uint32())
 	p.store.now = func() int64 { return (1_700_000_000*time.Second + w.now + w.skew).Microseconds() }
 	c := engine.Config{Limits: w.limits, Seed: w.Uint64(), Shared: &engine.Shared{OnError: w.on, Instances: 4, Timeout: 200 * time.Millisecond}}
 	p.e = engine.New(p.time(), c)
@@ -165,8 +167,8 @@ func (p *simPeer) follow() {
 	}
 	p.wakes++
 	wakes := p.wakes
-	for at, f := range map[time.Duration]func(engine.Now){d.WakeAt: p.e.Tick, d.TellAt: p.e.Tell} {
-		if at != refill.Never {
+	for i, f := range []func(engine.Now){p.e.Tick, p.e.Tell} {
+		if at := []time.Duration{d.WakeAt, d.TellAt}[i]; at != refill.Never {
 			w.after(max(at-p.base-w.now, 0)+time.Microsecond, func() {
 				if p.wakes == wakes {
 					p.do(f)
@@ -198,6 +200,7 @@ func (p *simPeer) exchange(b share.Batch) {
 		w.after(there, func() {
 			w.steps++
 			r, err := p.store.Exchange(context.Background(), b)
+			p.see("exchange %d: %+v: %+v", b.Seq, b, r)
 			if err != nil {
 				w.t.Fatalf("seed %d: %v", w.seed, err)
 			}
@@ -225,8 +228,8 @@ func (p *simPeer) exchange(b share.Batch) {
 // arrive has a request come to a process.
 func (w *world) arrive() {
 	p := w.peers[w.IntN(len(w.peers))]
-	if p.dead || w.IntN(3) > 0 && p.id > 2 { // some have more to do than others
-		return
+	for p.dead || w.IntN(3) > 0 && p.id > 2 { // some have more to do than others
+		p = w.peers[w.IntN(len(w.peers))]
 	}
 	w.place++
 	r := &simRequest{cost: refill.Cost{1, 1 + w.Int64N(40), 0}}
@@ -251,6 +254,7 @@ func (p *simPeer) send(r *simRequest) {
 		return
 	}
 	r.slot = true
+	p.see("sends place %d", r.Place)
 	w.held[w.now]++
 	w.sent++
 	late := time.Duration(0)
@@ -292,11 +296,19 @@ func (p *simPeer) written(r *simRequest) {
 		p.do(func(now engine.Now) { p.e.Answered(now, &r.Request, engine.Answer{}) })
 		w.after(w.span(time.Second), func() {
 			if !p.dead {
+				p.see("closes place %d", r.Place)
 				w.held[w.now]--
 			}
 			p.do(func(now engine.Now) { p.e.Closed(now, &r.Request); p.over(r) })
 		})
 	})
+}
+
+// see notes something where all is kept.
+func (p *simPeer) see(format string, args ...any) {
+	if *simLog {
+		p.w.note("%d: "+format, append([]any{p.id}, args...)...)
+	}
 }
 
 func (p *simPeer) over(r *simRequest) {
@@ -336,17 +348,19 @@ func (w *world) run(steps int) {
 	for range 4 + w.IntN(8) {
 		w.join()
 	}
-	busy := 10 + w.IntN(150)
-	for n := 0; w.steps < steps; n++ {
-		w.after(w.span(time.Second*2/time.Duration(busy)), func() {
-			if w.open < 400 {
-				w.arrive()
-			}
-			if w.IntN(300) == 0 {
-				w.fault()
-			}
-		})
-		w.until(func() bool { return false }, w.now+time.Second/time.Duration(busy))
+	every := w.limits[0].Per / time.Duration(w.limits[0].N) // a request that the quota allows
+	if every == 0 {
+		every = time.Second / time.Duration(w.limits[0].N)
+	}
+	every = every * time.Duration(5+w.IntN(10)) / 10
+	for w.steps < steps {
+		if w.open < 50 {
+			w.arrive()
+		}
+		if w.IntN(200) == 0 {
+			w.fault()
+		}
+		w.until(func() bool { return false }, w.now+w.span(2*every))
 	}
 	w.calm = true
 	began, traded := w.now, w.traded
@@ -373,7 +387,10 @@ func (w *world) until(done func() bool, end time.Duration) {
 
 func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
-	for _, line := range w.log[max(0, len(w.log)-60):] {
+	if !*simLog {
+		w.log = w.log[max(0, len(w.log)-60):]
+	}
+	for _, line := range w.log {
 		w.t.Log(line)
 	}
 	w.t.Errorf("seed %d, %v, faults %+v, on error %v: %s", w.seed, w.limits, w.faults, w.on, fmt.Sprintf(format, args...))
@@ -454,7 +471,7 @@ func TestSimulation(t *testing.T) {
 		w.limits = quotas[w.IntN(len(quotas))]
 		w.on = share.FailClosed // nothing goes that the store has not granted
 		w.faults = faults{lose: w.IntN(4) > 0, empty: w.IntN(3) == 0, kill: w.IntN(3) == 0, stop: w.IntN(3) == 0, step: w.IntN(3) == 0}
-		w.run(4000)
+		w.run(10_000)
 		steps, sent, traded = steps+w.steps, sent+w.sent, traded+w.traded
 		if t.Failed() {
 			return

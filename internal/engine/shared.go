@@ -202,7 +202,7 @@ func (s *shared) freed(e *Engine) {
 // do not come back.
 func (s *shared) hold(e *Engine, r *Request) {
 	if s != nil && r.stage == held && !r.upheld {
-		r.upheld, r.renew = true, e.t+refill.Flight/2
+		r.upheld, r.renew = true, e.t+refill.Flight/10
 		s.unsent = append(s.unsent, r)
 		s.due(e, r.renew)
 	}
@@ -215,7 +215,7 @@ func (s *shared) uphold(e *Engine) {
 			return true
 		}
 		if r.renew <= e.t {
-			s.spend(e, r, e.t+2*refill.Flight)
+			s.spend(e, r, e.t+5*refill.Flight/2)
 			r.renew = e.t + refill.Flight + s.patience(e, r.drawn)
 		}
 		s.due(e, r.renew)
@@ -362,6 +362,11 @@ func (s *shared) exchange(e *Engine) {
 		c := share.Claim{Limit: l.Limit(), Told: l.told, News: l.news, Holding: l.Held()}
 		if c.N = l.claim; c.Rule == refill.Auto {
 			c.Rule = refill.Window
+		}
+		for _, a := range s.ahead {
+			if c.Per == 0 {
+				c.Holding += l.draws(&a.cost)
+			}
 		}
 		b.Limits = append(b.Limits, c)
 	}
