@@ -29,7 +29,7 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 	var at time.Duration
 	var l *limit
 	if e.shared.up() {
-		at, l = e.shared.turn(e, w)
+		at, l = e.shared.states.turn(e, w)
 	} else {
 		at, l = e.limits.turn(e.t, max(e.t, e.backoff.until), w)
 	}
@@ -43,7 +43,7 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 func (e *Engine) join(r *Request) {
 	w := &r.waiter
 	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
-	stale := e.shared.up() && !e.shared.fresh(e.t) // the store may know better
+	stale := e.shared.up() && !e.shared.states.fresh(e.t) // the store may know better
 	if r.MaxWait != 0 {
 		w.Until, r.due, w.Expire = refill.After(e.t, max(r.MaxWait, 0)), PastMaxWait, true
 	}

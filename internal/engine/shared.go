@@ -23,7 +23,6 @@ const (
 	maxAsks    = 256                    // that one exchange may take tokens for
 	maxAhead   = time.Second            // that tokens may fall due after they were granted
 	minAhead   = 5 * time.Millisecond
-	settled    = time.Second // for so long a store's word on a limit is not asked for again
 )
 
 // A shared is what an engine that shares its quota knows of the store. The
@@ -49,18 +48,12 @@ type shared struct {
 	rivals int           // others that wait
 	next   time.Duration // before which the next in the queue need not ask
 	at     time.Duration // when the next exchange is that nobody in the queue asks for; 0: there is none
-	states []state       // by limit
+	states states        // by limit
 	ahead  []ahead       // tokens that fall due, in that order
 	unsent []*Request    // let go and not on their way for long
 	date   share.Report  // the last of the server's clock, by ours
 	judged time.Duration // when it was last seen to who in the queue will come too late
 	came   time.Duration // when the last request came
-}
-
-// A state is what the store said of a limit, and when.
-type state struct {
-	share.State
-	at time.Duration
 }
 
 // An ahead is a request in the queue that has tokens from a time on.
@@ -75,153 +68,6 @@ func (s *shared) up() bool { return s != nil && !s.away }
 
 // open reports whether no tokens are needed.
 func (s *shared) open() bool { return s != nil && s.away && s.OnError == share.FailOpen }
-
-// stamp returns what the store's clock shows at one of our times, at most.
-func (s *shared) stamp(at time.Duration) time.Duration {
-	return (at + s.off + time.Microsecond - 1).Truncate(time.Microsecond)
-}
-
-// spend has the store know that a request's tokens have reached the server, or
-// will at a time to come.
-func (s *shared) spend(e *Engine, r *Request, at time.Duration) {
-	if s == nil || s.gen == 0 {
-		return // it is told of all that was spent when it answers for the first time
-	}
-	from, to := s.counted(r), s.stamp(at)
-	if from > 0 && to-from < time.Millisecond && from-to < 50*time.Millisecond {
-		return // as it thinks
-	}
-	s.move(e, r.drawn, from, to)
-	r.counted, r.gen = to, s.gen
-	s.due(e, e.t+s.patience(e, r.drawn))
-}
-
-// counted returns the store's time at which it counts a request as spent; 0: it
-// does not.
-func (s *shared) counted(r *Request) time.Duration {
-	if r.gen != s.gen {
-		return 0
-	}
-	return r.counted
-}
-
-func (s *shared) move(e *Engine, drawn []int64, from, to time.Duration) {
-	for i, n := range drawn {
-		if l := e.limits.list[i].Limit(); l.Per > 0 {
-			s.outbox.move(l, i, n, from, to)
-		}
-	}
-}
-
-// patience is how long the store may do without knowing that tokens have arrived:
-// an eighth of the time in which they are back.
-func (s *shared) patience(e *Engine, drawn []int64) time.Duration {
-	d := 2 * time.Second
-	for i, n := range drawn {
-		if l := e.limits.list[i].Limit(); n > 0 && l.Per > 0 {
-			d = min(d, l.Per/8)
-		}
-	}
-	return max(d, 20*time.Millisecond)
-}
-
-// unspend has the store know that a request's tokens will never reach the server.
-func (s *shared) unspend(e *Engine, r *Request) {
-	if s == nil || s.gen == 0 {
-		return
-	}
-	if from := s.counted(r); from > 0 {
-		s.move(e, r.drawn, from, 0)
-		s.due(e, e.t)
-	}
-}
-
-// settle has the store know that a request has taken n more tokens of a limit than
-// was told, or fewer.
-func (s *shared) settle(e *Engine, i int, r *Request, n int64) {
-	if s == nil || s.gen == 0 || n == 0 {
-		return
-	}
-	l, at := e.limits.list[i], s.counted(r)
-	if at == 0 {
-		at = s.stamp(r.when)
-	}
-	if n > 0 {
-		s.outbox.move(l.Limit(), i, n, 0, at)
-	} else {
-		s.outbox.move(l.Limit(), i, -n, at, 0)
-	}
-	in := gather
-	if max(n, -n) > l.n()/4 {
-		in = 0
-	}
-	s.due(e, e.t+in)
-}
-
-// note has something else told; times are ours.
-func (s *shared) note(e *Engine, r share.Report, in time.Duration) {
-	if s == nil {
-		return
-	}
-	if r.Event == share.Clock {
-		s.date = r
-	}
-	if s.gen == 0 {
-		return
-	}
-	if r.From > 0 {
-		r.From = s.stamp(r.From)
-	}
-	r.At = s.stamp(min(r.At, refill.Never/2))
-	s.outbox.note(r)
-	s.due(e, e.t+in)
-}
-
-// drained has the store know that a limit is drained.
-func (s *shared) drained(e *Engine, l *limit, anew bool) {
-	s.note(e, share.Report{Event: share.Drain, Limit: e.limits.index(l), At: l.Dry(), Anew: anew}, 0)
-}
-
-// paused has it know that nothing may go until then.
-func (s *shared) paused(e *Engine, until time.Duration) {
-	s.note(e, share.Report{Event: share.Pause, At: until}, 0)
-}
-
-// freed says that a token of a limit of requests at once is back.
-func (s *shared) freed(e *Engine) {
-	switch {
-	case s == nil:
-	case s.rivals > 0 || e.queue.Head() != nil:
-		s.due(e, e.t)
-	default:
-		s.due(e, e.t+gather/8)
-	}
-}
-
-// hold sees to it that the tokens of a request that is let go and not on its way
-// do not come back.
-func (s *shared) hold(e *Engine, r *Request) {
-	if s != nil && r.stage == held && !r.upheld {
-		r.upheld, r.renew = true, e.t+refill.Flight/10
-		s.unsent = append(s.unsent, r)
-		s.due(e, r.renew)
-	}
-}
-
-// uphold has the store count those as on their way that still are not.
-func (s *shared) uphold(e *Engine) {
-	s.unsent = slices.DeleteFunc(s.unsent, func(r *Request) bool {
-		if r.upheld = r.stage == held; !r.upheld {
-			return true
-		}
-		if r.renew <= e.t {
-			s.spend(e, r, e.t+5*refill.Flight/2)
-			r.renew = e.t + refill.Flight + s.patience(e, r.drawn)
-		}
-		s.due(e, r.renew)
-		return false
-	})
-}
 
 // due sees to it that there is an exchange by the given time.
 func (s *shared) due(e *Engine, at time.Duration) {
@@ -515,30 +361,6 @@ func (s *shared) greet(e *Engine) {
 	}
 }
 
-// remind tells a store that knows nothing of it what this process has spent, and
-// all else that it was told.
-func (s *shared) remind(e *Engine) {
-	s.outbox = outbox{}
-	for i, l := range e.limits.list {
-		l.news = l.told >= 0
-		l.Spent(e.t, func(at time.Duration, n int64) {
-			s.outbox.move(l.Limit(), i, n, 0, s.stamp(at))
-		})
-		if l.Dry() > e.t {
-			s.drained(e, l, !l.Paced(l.Dry()))
-		}
-	}
-	if e.backoff.until > e.t {
-		s.paused(e, e.backoff.until)
-	}
-	if s.date.Date > 0 {
-		s.note(e, s.date, 0)
-	}
-	if !s.outbox.empty() {
-		s.due(e, e.t)
-	}
-}
-
 // heed takes in what the store knows of the limits.
 func (s *shared) heed(e *Engine, r share.Reply) {
 	for _, o := range r.Others {
@@ -573,73 +395,4 @@ func (s *shared) heed(e *Engine, r share.Reply) {
 	if r.Pause > 0 {
 		e.backoff.until = max(e.backoff.until, e.t+r.Pause)
 	}
-}
-
-// when is when n tokens more could be taken, if others took none.
-func (x *state) when(n int64) time.Duration {
-	last := len(x.Back) - 1
-	if last < 0 {
-		need := n - min(x.Left, x.N)
-		if need <= 0 {
-			return x.at
-		}
-		back := max(x.N-x.Left, 1) // by Full
-		at := refill.After(x.at, time.Duration(float64(x.Full)*float64(min(need, back))/float64(back)))
-		if more := need - back; more > 0 {
-			at = refill.After(at, time.Duration(min(float64(more)/float64(x.N)*float64(x.Per), float64(refill.Never/2))))
-		}
-		return at
-	}
-	rounds := (n - 1) / x.N
-	at, need := x.at, n-rounds*x.N-(x.N-x.Back[last].N)
-	if need > 0 {
-		i := 0
-		for i < last && x.Back[i].N < need {
-			i++
-		}
-		at = refill.After(at, x.Back[i].In)
-	}
-	return refill.After(at, time.Duration(min(float64(rounds)*float64(x.Per), float64(refill.Never/2))))
-}
-
-// turn estimates when the last of what weighs w will have been let go, as far as
-// the others leave room for it, and which limit takes the longest.
-func (s *shared) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest *limit) {
-	for i, l := range e.limits.list {
-		n := e.limits.asked(l, w)
-		if n == 0 || l.void {
-			continue
-		}
-		if l.n() == 0 {
-			return refill.Never, l
-		}
-		at := max(e.t, l.Dry())
-		if i < len(s.states) && l.Limit().Per > 0 {
-			at = max(at, s.states[i].when(n))
-		}
-		if slowest == nil || at > turn {
-			turn, slowest = at, l
-		}
-	}
-	return max(turn, e.t, e.backoff.until, s.next), slowest
-}
-
-// fresh reports whether the store's word on all limits is new enough to turn
-// someone away by it.
-func (s *shared) fresh(t time.Duration) bool {
-	return len(s.states) > 0 && t-s.states[0].at < settled
-}
-
-// left returns how many tokens of a limit there are, and when all are back; ok is
-// false if the store has not said.
-func (s *shared) left(t time.Duration, i int) (left int64, full time.Duration, ok bool) {
-	if !s.up() || i >= len(s.states) {
-		return 0, 0, false
-	}
-	x := s.states[i]
-	left = x.Left
-	if t >= x.at+x.Full {
-		left = x.N
-	}
-	return left, max(t, x.at+x.Full), true
 }

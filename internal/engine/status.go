@@ -34,7 +34,12 @@ func Snapshot(e *Engine, now Now) Status {
 		if l.void {
 			continue
 		}
-		left, full, ok := e.shared.left(t, i)
+		var left int64
+		var full time.Duration
+		ok := e.shared.up()
+		if ok {
+			left, full, ok = e.shared.states.left(t, i)
+		}
 		if !ok {
 			left, full = l.Free(t), l.Ready(t, l.n())
 		}
