@@ -10,7 +10,7 @@ local REQUESTS = 0
 local MOVE, LEVEL, DRAIN, PAUSE, CLOCK = 0, 1, 2, 3, 4
 local KEEP = 60000000  -- for so long a limit is in force that nobody has claimed since
 local STEP = 2000000   -- a clock that goes back by more has been set
-local LEAD = 4         -- requests that a process may be ahead of others
+local LEAD = 8         -- requests in a row that a slot goes to, before it is others' turn
 local RECENT = 250000  -- who asked so lately, and has got all, is about to ask for more
 local LONG = 100000    -- who comes to wait for longer begins with the others
 local HOLD = 10000     -- for so long it may do so before others have what it would
@@ -237,7 +237,7 @@ if again then
 	granted, dues = row[5], row[6]
 elseif #asks > 0 then
 	local lead, phi, last = 0, weight(asks[1]), asks[1]
-	local slack = math.max(LEAD * phi, 1 / 64) -- that processes may be apart
+	local slack = math.max(2 * phi, 1 / 64) -- that processes may be apart
 	tags[1] = math.max(meta.v, row[3])
 	for i, c in ipairs(asks) do
 		if c ~= last then phi, last = weight(c), c end

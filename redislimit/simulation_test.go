@@ -50,6 +50,7 @@ type world struct {
 	held    map[time.Duration]int               // by when: how many more are in flight
 	priced  []struct{ at, until time.Duration } // faults that have a price
 	calm    bool                                // nothing more goes wrong
+	answer  time.Duration                       // all are answered after so long; 0: at random
 	log     []string
 }
 
@@ -187,6 +188,8 @@ func (p *simPeer) exchange(b share.Batch) {
 	far := 2 * time.Millisecond
 	if w.seed%3 == 0 {
 		far = 60 * time.Millisecond
+	} else if w.answer > 0 {
+		far = 200 * time.Microsecond
 	}
 	end := func(f func(engine.Now)) {
 		p.do(func(now engine.Now) {
@@ -231,15 +234,18 @@ func (w *world) arrive() {
 	for p.dead || w.IntN(3) > 0 && p.id > 2 { // some have more to do than others
 		p = w.peers[w.IntN(len(w.peers))]
 	}
-	w.place++
-	r := &simRequest{cost: refill.Cost{1, 1 + w.Int64N(40), 0}}
-	r.Place, r.Owner = w.place, r
-	r.Draw = estimate.Draw{Cost: r.cost, Fixed: true}
-	w.open++
+	p.arrive(refill.Cost{1, 1 + w.Int64N(40), 0})
+}
+
+func (p *simPeer) arrive(c refill.Cost) {
+	p.w.place++
+	r := &simRequest{cost: c}
+	r.Place, r.Owner = p.w.place, r
+	r.Draw = estimate.Draw{Cost: c, Fixed: true}
+	p.w.open++
 	p.flying[r] = true
-	before := p.e
 	p.do(func(now engine.Now) {
-		before.Arrive(now, &r.Request)
+		p.e.Arrive(now, &r.Request)
 		if r.Going() { // at once, without a store
 			p.send(r)
 		}
@@ -258,7 +264,7 @@ func (p *simPeer) send(r *simRequest) {
 	w.held[w.now]++
 	w.sent++
 	late := time.Duration(0)
-	if w.IntN(10) == 0 { // it is being prepared for long
+	if w.answer == 0 && w.IntN(10) == 0 { // it is being prepared for long
 		late = w.span(6 * time.Second)
 		w.after(0, func() { p.do(func(now engine.Now) { p.e.Unsent(now, &r.Request) }) })
 	}
@@ -277,6 +283,14 @@ func (p *simPeer) send(r *simRequest) {
 
 func (p *simPeer) written(r *simRequest) {
 	w := p.w
+	if w.answer > 0 {
+		w.after(w.answer, func() {
+			w.held[w.now]--
+			p.do(func(now engine.Now) { p.e.Answered(now, &r.Request, engine.Answer{}) })
+			p.do(func(now engine.Now) { p.e.Closed(now, &r.Request); p.over(r) })
+		})
+		return
+	}
 	if w.IntN(20) == 0 { // it was given up before
 		w.held[w.now]--
 		w.after(0, func() { p.do(func(now engine.Now) { p.e.Failed(now, &r.Request, false); p.over(r) }) })

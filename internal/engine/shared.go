@@ -305,14 +305,15 @@ func (s *shared) pause() time.Duration {
 }
 
 // keep sees to it that the store hears of this process while it holds tokens, and
-// that this process hears of it if the store has forgotten what was spent.
+// twice in the time in which they come back what it has spent, lest the store has
+// forgotten it.
 func (s *shared) keep(e *Engine) {
 	for _, l := range e.limits.list {
 		switch x := l.Limit(); {
 		case l.Held() > 0:
 			s.due(e, e.t+share.Lease/3)
-		case x.Per > 0 && l.Full(e.t) > e.t:
-			s.due(e, e.t+min(max(x.Per/8, time.Second), 5*time.Minute))
+		case x.Per >= share.Lease && !s.waits && l.Full(e.t) > e.t:
+			s.due(e, e.t+min(x.Per/2, 5*time.Minute))
 		}
 	}
 	if !s.outbox.empty() {

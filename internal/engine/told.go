@@ -48,12 +48,12 @@ func (s *shared) move(e *Engine, drawn []int64, from, to time.Duration) {
 }
 
 // patience is how long the store may do without knowing that tokens have arrived:
-// an eighth of the time in which they are back.
+// a quarter of the time in which they are back.
 func (s *shared) patience(e *Engine, drawn []int64) time.Duration {
 	d := 2 * time.Second
 	for i, n := range drawn {
 		if l := e.limits.list[i].Limit(); n > 0 && l.Per > 0 {
-			d = min(d, l.Per/8)
+			d = min(d, l.Per/4)
 		}
 	}
 	return max(d, 20*time.Millisecond)
