@@ -127,7 +127,7 @@ func (l *modelLimit) charged(t *ticket) int64 {
 	if n := t.actual[l.Unit]; t.settled && n >= 0 && l.Per > 0 {
 		hour := l.N // what comes back in one; a day's limit owes no more than a day
 		if l.Per < time.Hour {
-			hour = int64(float64(l.N) * (float64(time.Hour) / float64(l.Limit.Per)))
+			hour = int64(float64(l.N) * (float64(time.Hour) / float64(l.Per)))
 		}
 		return min(n, taken+hour)
 	}
