@@ -323,9 +323,9 @@ func (w *world) answer() {
 	}
 }
 
-// settle says what a request has cost.
+// settle says what a request has cost, which counts once.
 func (w *world) settle() {
-	t := w.one(func(t *ticket) bool { return t.heard && !t.settled })
+	t := w.one(func(t *ticket) bool { return t.heard })
 	if t == nil {
 		return
 	}
@@ -335,7 +335,9 @@ func (w *world) settle() {
 	}
 	w.note("place %d has cost %v", t.Place, c)
 	w.event(nil, func(now Now) {
-		w.correct(t, c)
+		if !t.settled {
+			w.correct(t, c)
+		}
 		w.e.Settled(now, t.Request, c)
 	})
 }
