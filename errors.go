@@ -14,6 +14,8 @@ import (
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/sdk"
+	"example.com/tollgate/provider"
 )
 
 // ErrLimited is what every [LimitError] is, for errors.Is.
@@ -89,7 +91,45 @@ func (e *LimitError) Timeout() bool { return e.Reason == PastDeadline }
 // the server would have, with a 429. SDKs turn that into the error that their
 // users know (genai, openai-go and anthropic-sdk-go all read the body), and do
 // not try again, as they would after a Go error.
+//
+// To genai's client of the Interactions API, which tries any 429 again, the status
+// is 424 until the body is read or closed: its error has the 429.
 func Reject429(req *http.Request, e *LimitError) (*http.Response, error) {
+	header := http.Header{
+		"Content-Type":   {"application/json; charset=utf-8"},
+		"Date":           {time.Now().UTC().Format(http.TimeFormat)},
+		"X-Should-Retry": {"false"},
+	}
+	seconds := int64(-1)
+	if e.RetryAfter < refill.Never {
+		seconds = int64(math.Ceil(e.RetryAfter.Seconds()))
+		header.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	}
+	insists := sdk.Insists(req)
+	text, err := json.Marshal(rejection(e, seconds, insists || provider.Interactions(req)))
+	if err != nil {
+		return nil, err
+	}
+	resp := &http.Response{
+		Status:        "429 Too Many Requests",
+		StatusCode:    http.StatusTooManyRequests,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		Body:          io.NopCloser(bytes.NewReader(text)),
+		ContentLength: int64(len(text)),
+		Request:       req,
+	}
+	if insists {
+		resp = sdk.Final(resp)
+	}
+	return resp, nil
+}
+
+// rejection is the body of a 429. seconds is when to try again, below 0 if never. In
+// the Interactions API the code of an error is a word, and there are no details.
+func rejection(e *LimitError, seconds int64, word bool) any {
 	type details struct {
 		Type       string `json:"@type"`
 		RetryDelay string `json:"retryDelay"`
@@ -97,7 +137,7 @@ func Reject429(req *http.Request, e *LimitError) (*http.Response, error) {
 	var body struct {
 		Type  string `json:"type"` // Anthropic's
 		Error struct {
-			Code    int       `json:"code"`
+			Code    any       `json:"code"`
 			Status  string    `json:"status"` // Google's
 			Type    string    `json:"type"`   // Anthropic's and OpenAI's
 			Message string    `json:"message"`
@@ -109,29 +149,13 @@ func Reject429(req *http.Request, e *LimitError) (*http.Response, error) {
 	body.Error.Status = "RESOURCE_EXHAUSTED"
 	body.Error.Type = "rate_limit_error"
 	body.Error.Message = e.Error()
-	header := http.Header{
-		"Content-Type":   {"application/json; charset=utf-8"},
-		"Date":           {time.Now().UTC().Format(http.TimeFormat)},
-		"X-Should-Retry": {"false"},
-	}
-	if e.RetryAfter < refill.Never {
-		seconds := int64(math.Ceil(e.RetryAfter.Seconds()))
-		header.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	switch {
+	case word && e.Reason == DailySpent:
+		body.Error.Code = "quota_exceeded"
+	case word:
+		body.Error.Code = "rate_limit_exceeded"
+	case seconds >= 0:
 		body.Error.Details = []details{{"type.googleapis.com/google.rpc.RetryInfo", fmt.Sprintf("%ds", seconds)}}
 	}
-	text, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	return &http.Response{
-		Status:        "429 Too Many Requests",
-		StatusCode:    http.StatusTooManyRequests,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Body:          io.NopCloser(bytes.NewReader(text)),
-		ContentLength: int64(len(text)),
-		Request:       req,
-	}, nil
+	return body
 }

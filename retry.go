@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
 
@@ -43,6 +44,7 @@ type Retry struct {
 	Max int
 
 	zero Transport // stands in for a nil Base
+	ends sdk.Ends  // of requests that an SDK sends again whatever the response says
 }
 
 const (
@@ -57,6 +59,10 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errNoURL
 	}
+	if ended, resp, err := r.ends.Of(req); ended {
+		closeBody(req)
+		return resp, err
+	}
 	t := &try{base: r.base(), req: req, max: max(r.Max, 0)}
 	if r.Max == 0 {
 		t.max = defaultMax
@@ -65,6 +71,9 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	_, err := r.engine(t).Do(&retryablehttp.Request{Request: token.WithContext(ctx)})
 	if err != nil && err == ctx.Err() {
 		return nil, err // done while backing off: the last response is closed
+	}
+	if t.max > 0 {
+		return r.ends.Keep(req, t.resp, t.err)
 	}
 	return t.resp, t.err
 }

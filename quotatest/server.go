@@ -103,10 +103,10 @@ type Server struct {
 	// will do, or none.
 	APIKey string
 
-	mu           sync.Mutex
-	quotas       map[string]quota
-	calls        []Call
-	interactions map[string]*stored // by id
+	mu      sync.Mutex
+	quotas  map[string]quota
+	calls   []Call
+	archive archive
 }
 
 // A Call is a call to one of the methods of a model.
@@ -150,15 +150,19 @@ func (s *Server) answered(status int) int {
 func (s *Server) serve(r *http.Request, body []byte) (a answer, think time.Duration) {
 	d, model, method := route(r)
 	if method == "" {
-		if a, think, ok := s.interaction(r); ok {
-			return a, think
+		id, cancel, ok := storedID(r)
+		switch {
+		case !ok:
+			return s.browse(r), 0
+		case !s.allowed(r):
+			return interactions{}.badKey(), 0
 		}
-		return s.browse(r), 0
+		return s.archive.answer(r, id, cancel)
 	}
 	q := d.read(method, r.URL, body, s.Tokens)
 	q.method = method
 	if q.previous != "" {
-		s.recall(&q)
+		s.archive.recall(&q)
 	}
 	if model != "" { // else the body has it
 		q.model = model
@@ -179,7 +183,7 @@ func (s *Server) serve(r *http.Request, body []byte) (a answer, think time.Durat
 			think = s.Think(replay(r, body))
 		}
 		if q.store && a.status == http.StatusOK {
-			s.store(&q, think)
+			s.archive.store(&q, think)
 		}
 		if q.background && !q.stream {
 			think = 0
