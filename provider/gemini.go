@@ -138,20 +138,25 @@ func (gemini) Call(r *http.Request) Call {
 		c.Open = true // counts every text as a request
 	case "":
 		// Files, caches, operations, listings: limits of their own, or none.
-		c.Key, c.Aside = Host(r), true
+		c.Key, c.Aside, c.Once = Host(r), true, onceAside(r)
 		switch kind := interactions(r.URL.Path, isGeminiHost(r.URL.Hostname())); {
 		case kind == "create" && r.Method == http.MethodPost:
-			c.Aside, c.Open, c.Usage = false, true, interactionUsage
+			c.Aside, c.Open, c.Usage, c.Once = false, true, interactionUsage, creates(r)
 		case kind == "get" && r.Method == http.MethodGet: // polls one in the background
 			c.Usage = interactionUsage
 		case isModelCall(r): // where it poses as OpenAI
-			c.Aside, c.Open, c.Usage = false, true, openAIUsage
+			c.Aside, c.Open, c.Usage, c.Once = false, true, openAIUsage, creates(r)
 		}
 	default:
 		c.Key, c.Aside = name+":"+method, true // countTokens has 3000 a minute to itself
+		c.Once = c.Once || !leavesNothing.MatchString(method) && once(r)
 	}
 	return c
 }
+
+// leavesNothing is for the methods of models and endpoints that only reckon or
+// generate.
+var leavesNothing = regexp.MustCompile(`^count|^compute|^explain|[gG]enerate|[pP]redict|[eE]mbed`)
 
 func (gemini) Read(c *Call, body io.Reader, tokens bool) {
 	p := readPrompt(body)

@@ -126,8 +126,9 @@ type Call struct {
 	// change it. nil: the response does not state it.
 	Usage []Usage
 
-	// Once reports that the request creates something, and must not be sent
-	// again when its fate is unknown.
+	// Once reports that the request must not be sent again when its fate is
+	// unknown: it may create something, and has no idempotency key. Calls that
+	// only generate are not of that kind.
 	Once bool
 
 	// Refill is the rule by which the API returns tokens. Auto: not known.
