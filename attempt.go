@@ -105,9 +105,16 @@ func (t *Transport) failedWithin(a *attempt, resp *http.Response, kind string, d
 	if !ok || r.None {
 		return
 	}
-	changes, _, _ := a.Refused(refusalOf(r))
+	of := &a.Request
+	if a.kept != nil && a.kept.polls != "" { // what was begun by another request has failed
+		if of = t.receipts.Request(a.key.Host, a.kept.polls); of == nil {
+			return
+		}
+		t.receipts.Done(a.key.Host, a.kept.polls, unknown)
+	}
+	changes, _, _ := of.Refused(refusalOf(r))
 	t.learned(a, changes)
-	t.Trace.refused(a.req, RefusalInfo{Key: a.key.Name, Status: resp.StatusCode, Refusal: r})
+	t.Trace.refused(a.req, RefusalInfo{Key: of.Limiter.Key(), Status: resp.StatusCode, Refusal: r})
 }
 
 // learned tells of limits that turned out to be other ones.

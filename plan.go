@@ -33,11 +33,18 @@ type attempt struct {
 	api   provider.API
 	key   limiter.Key
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
+	kept  *kept            // what the server keeps of it; nil: nothing
 	aside bool             // see provider.Call
 	open  bool
 
 	traced, wrote atomic.Bool // the base reports what it does; has begun to write
 	own           note        // if none came with the request
+}
+
+// kept is what the server keeps of a call, and where it says so.
+type kept struct {
+	record *provider.Record
+	polls  string // see provider.Call
 }
 
 // plan finds out what a request draws on.
@@ -75,10 +82,16 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	if known {
 		call.Cost[Tokens] = given
 	}
-	if !call.Exact && !call.Aside {
+	if !call.Exact && (!call.Aside || call.Polls != "") {
 		a.usage = call.Usage
 	}
 	a.Draw = estimate.Draw{Fixed: known || call.Exact, Continues: call.Continues}
+	if call.Record != nil {
+		a.kept = &kept{call.Record, call.Polls}
+	}
+	if cost, ok := t.receipts.Cost(host, call.Follows); ok && call.Follows != "" {
+		a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
+	}
 	for u, n := range call.Cost {
 		a.Draw.Cost[u] = min(max(n, 0), mostCost)
 	}

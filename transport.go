@@ -20,6 +20,7 @@ import (
 	"example.com/tollgate/internal/dayfile"
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/receipt"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
@@ -89,6 +90,7 @@ type Transport struct {
 
 	places   atomic.Uint64 // the last place in the queue that was given away
 	limiters limiter.Registry
+	receipts receipt.Book // of what the servers keep
 	dated    atomic.Pointer[dated]
 	once     sync.Once
 	state    *dayfile.File // nil: there is none

@@ -47,6 +47,12 @@ type Request struct {
 	before, after *Request // among those on their way
 }
 
+// Later returns a request that stands for r when that has ended: for what it turns
+// out to have cost, or why it was refused, long afterwards.
+func (r *Request) Later() *Request {
+	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, taken: r.taken, when: r.when, drawn: r.drawn, stage: r.stage, closed: true}
+}
+
 // Going reports whether the request may be sent.
 func (r *Request) Going() bool { return r.stage > waiting }
 

@@ -13,8 +13,9 @@ import (
 type Estimator struct {
 	tokens  mean // actual tokens for each one estimated
 	history mean // actual tokens of requests whose history the server keeps
+	carried mean // of a history of known size, what is charged again for each token
 	output  mean // tokens of answers
-	told    [3]float64
+	told    [4]float64
 }
 
 // A mean is one of values that come one after another, the last of which count
@@ -47,6 +48,9 @@ type Draw struct {
 	Cost      refill.Cost
 	Fixed     bool // Cost is no estimate: it is charged as it is
 	Continues bool // the server keeps what went before: Cost is the least
+
+	// History is how many tokens that was, prompts and answers. 0: not known.
+	History int64
 }
 
 // most is the largest cost that is reckoned with.
@@ -55,11 +59,17 @@ const most = 1 << 62
 // Cost returns what a request is expected to cost.
 func (e *Estimator) Cost(d Draw) refill.Cost {
 	c := d.Cost
-	if n := c[refill.Tokens]; n > 0 && !d.Fixed {
-		c[refill.Tokens] = scale(n, e.Factor())
-		if d.Continues {
-			c[refill.Tokens] = max(c[refill.Tokens], ceil(e.history.upper()))
+	if n := c[refill.Tokens]; (n > 0 || d.Continues) && !d.Fixed {
+		if n > 0 {
+			n = scale(n, e.Factor())
 		}
+		switch {
+		case d.Continues && d.History > 0:
+			n = min(n+scale(min(d.History, most), e.again()), most)
+		case d.Continues:
+			n = max(n, ceil(e.history.upper()))
+		}
+		c[refill.Tokens] = n
 	}
 	c[refill.OutputTokens] = max(c[refill.OutputTokens], e.Output())
 	return c
@@ -73,6 +83,15 @@ func (e *Estimator) Factor() float64 {
 	return e.tokens.upper()
 }
 
+// again is what a token of the history is expected to cost: all of it, until more is
+// known.
+func (e *Estimator) again() float64 {
+	if e.carried.n == 0 {
+		return 1
+	}
+	return e.carried.upper()
+}
+
 // Output is how many tokens an answer is expected to have, at least 1.
 func (e *Estimator) Output() int64 { return max(1, ceil(e.output.upper())) }
 
@@ -84,17 +103,25 @@ func ceil(f float64) int64 { return int64(min(math.Ceil(f), most)) }
 // reports whether estimates have changed by a twentieth or more since it last
 // did.
 func (e *Estimator) Learn(d Draw, actual refill.Cost) (moved bool) {
-	if is := actual[refill.Tokens]; is > 0 && d.Cost[refill.Tokens] > 0 && !d.Fixed {
-		if d.Continues {
+	if is := actual[refill.Tokens]; is > 0 && !d.Fixed {
+		switch n := d.Cost[refill.Tokens]; {
+		case d.Continues:
 			e.history.add(float64(is))
-		} else {
-			e.tokens.add(float64(is) / float64(d.Cost[refill.Tokens]))
+			if d.History > 0 {
+				own := float64(n)
+				if e.tokens.n > 0 {
+					own *= e.tokens.value
+				}
+				e.carried.add(max(0, float64(is)-own) / float64(d.History))
+			}
+		case n > 0:
+			e.tokens.add(float64(is) / float64(n))
 		}
 	}
 	if is := actual[refill.OutputTokens]; is >= 0 {
 		e.output.add(float64(is))
 	}
-	for i, m := range []*mean{&e.tokens, &e.history, &e.output} {
+	for i, m := range []*mean{&e.tokens, &e.history, &e.carried, &e.output} {
 		if is := m.upper(); math.Abs(is-e.told[i]) > is/20 {
 			e.told[i] = is
 			moved = true
