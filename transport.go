@@ -123,7 +123,7 @@ func (t *Transport) attempt(a *attempt, err error) (*http.Response, error) {
 	if !errors.As(err, &limit) {
 		return nil, err
 	}
-	t.Trace.rejected(req, limit)
+	t.Trace.rejected(a, limit)
 	if t.Reject == nil {
 		return nil, err
 	}
