@@ -172,14 +172,7 @@ func span(d time.Duration) string {
 	if over := d % unit; over > 0 {
 		d += unit - over
 	}
-	s := d.String()
-	if s = strings.TrimSuffix(s, "m0s"); s != d.String() {
-		s += "m"
-	}
-	if t := strings.TrimSuffix(s, "h0m"); t != s {
-		s = t + "h"
-	}
-	return s
+	return brief(d)
 }
 
 // estimated is an attribute for a time that may not be known.
