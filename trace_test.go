@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,9 @@ import (
 )
 
 // everything returns a Trace each of whose functions calls f with its name and what
-// it was told.
+// it was told, one at a time.
 func everything(f func(name string, args []any)) *tollgate.Trace {
-	t := new(tollgate.Trace)
+	t, mu := new(tollgate.Trace), new(sync.Mutex)
 	v := reflect.ValueOf(t).Elem()
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
@@ -30,6 +31,8 @@ func everything(f func(name string, args []any)) *tollgate.Trace {
 			for i, a := range args {
 				list[i] = a.Interface()
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			f(name, list)
 			return nil
 		}))
