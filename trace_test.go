@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,11 +93,15 @@ func TestTraceTells(t *testing.T) {
 		told := map[string][]any{}
 		trace := everything(func(name string, args []any) { told[name] = append(told[name], args) })
 		base := geminiSays(200, 503, 200)
+		var fails atomic.Bool
 		tr := &tollgate.Transport{
 			Trace:  trace,
 			Quotas: tollgate.Quotas{"gemini-2.5-flash": {tollgate.TPM(1000), {N: 3, Per: time.Minute, Refill: tollgate.Window}}},
 			Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				time.Sleep(300 * time.Millisecond)
+				if fails.Load() {
+					return nil, io.EOF
+				}
 				return base.RoundTrip(r)
 			}),
 		}
@@ -162,12 +167,12 @@ func TestTraceTells(t *testing.T) {
 			t.Errorf("Abandoned was told %+v", got)
 		}
 		// The base fails.
-		tr.Base = roundTripFunc(func(*http.Request) (*http.Response, error) { time.Sleep(time.Second); return nil, io.EOF })
 		time.Sleep(3 * time.Minute)
+		fails.Store(true)
 		if err := send(t.Context()); err != io.EOF {
 			t.Error(err)
 		}
-		if got := last("Done")[1]; got != (tollgate.DoneInfo{Key: key, Err: io.EOF, AtServer: time.Second, Total: time.Second}) {
+		if got := last("Done")[1]; got != (tollgate.DoneInfo{Key: key, Err: io.EOF, AtServer: 300 * time.Millisecond, Total: 300 * time.Millisecond}) {
 			t.Errorf("Done was told %+v", got)
 		}
 	})
