@@ -64,11 +64,11 @@ type body struct {
 	head    [beginning]byte
 }
 
-// watch has the attempt end with its context as well: a body that is never closed
-// must not hold a slot for ever.
+// watch has the slot come back with the end of the context as well: a body that is
+// never closed must not hold it for ever.
 func (b *body) watch(ctx context.Context) {
 	if ctx.Done() != nil && b.attempt.HoldsSlot() {
-		b.unwatch = context.AfterFunc(ctx, func() { b.once.Do(b.end) })
+		b.unwatch = context.AfterFunc(ctx, b.attempt.Closed)
 	}
 }
 
@@ -122,6 +122,7 @@ func (b *body) end() {
 		b.unwatch()
 	}
 	b.stop.end()
+	defer b.transport.Trace.done(b.attempt, b.resp, nil)
 	defer b.attempt.Closed()
 	if b.scanner == nil {
 		return
@@ -138,6 +139,7 @@ func (b *body) end() {
 	if usage != unknown && of != nil {
 		usage[provider.Requests] = -1
 		of.Settle(usage)
+		b.transport.Trace.settled(b.attempt, of, usage)
 	}
 	if failed {
 		b.transport.failedWithin(b.attempt, b.resp, kind, data)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
@@ -37,8 +38,10 @@ type attempt struct {
 	aside bool             // see provider.Call
 	open  bool
 
-	traced, wrote atomic.Bool // the base reports what it does; has begun to write
-	own           note        // if none came with the request
+	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
+	began         time.Time     // when it was sent; only for Trace.Done
+	atServer      time.Duration // how long it took until the response came; likewise
+	own           note          // if none came with the request
 }
 
 // kept is what the server keeps of a call, and where it says so.

@@ -126,7 +126,7 @@ func (t *Transport) attempt(a *attempt, err error) (*http.Response, error) {
 	if !errors.As(err, &limit) {
 		return nil, err
 	}
-	t.Trace.rejected(req, limit)
+	t.Trace.rejected(a, limit)
 	if t.Reject == nil {
 		if sdk.Insists(req) {
 			err = sdk.Quiet(err)

@@ -39,6 +39,25 @@ func (u Unit) String() string {
 	return fmt.Sprintf("Unit(%d)", uint8(u))
 }
 
+// MarshalText returns the unit as a word.
+func (u Unit) MarshalText() ([]byte, error) {
+	if u >= units {
+		return nil, fmt.Errorf("provider: no unit has the number %d", uint8(u))
+	}
+	return []byte(u.String()), nil
+}
+
+// UnmarshalText reads what MarshalText returns.
+func (u *Unit) UnmarshalText(text []byte) error {
+	for x := range Unit(units) {
+		if x.String() == string(text) {
+			*u = x
+			return nil
+		}
+	}
+	return fmt.Errorf("provider: no unit is called %q", text)
+}
+
 // A Cost is what a request draws on limits, by Unit.
 type Cost [units]int64
 

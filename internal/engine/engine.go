@@ -30,6 +30,7 @@ type Decisions struct {
 	Reject   []*Request    // turn these away: see Request.Rejection
 	WakeAt   time.Duration // call Tick then; refill.Never: no need to
 	Changes  []Change      // limits that are other ones now
+	Pauses   []Pause       // that have begun, were put off or are over
 	Sync     bool          // Synced is waited for
 	Book     []Booking     // to be written down
 	Exchange bool          // Exchange has a batch for the store
@@ -54,6 +55,7 @@ type Engine struct {
 	drained  time.Duration // until when all was drained when those in the queue were last told
 	lateFrom uint64        // a look at the queue is to be gone on with, from there
 	strict   bool          // that look
+	told     time.Duration // until when a pause was told of; 0: there is none
 	heaviest int64         // the most tokens that one in the queue was estimated at
 	capped   bool          // one in the queue weighs less than its estimate
 	ahead    int           // how many went before the last one that joined the queue
@@ -235,7 +237,7 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 		switch l := e.limits.at(v); {
 		case v.Left < 0:
 		case l == nil && v.Left == 0 && v.Full > 0 && v.Per == 0: // of whatever it is, nothing is left until then
-			e.backoff.until = max(e.backoff.until, e.t+min(v.Full, maxHint))
+			e.backoff.shut(e.t+min(v.Full, maxHint), NothingLeft)
 		case l != nil:
 			lower(l, e.t, r.when, v.Left, v.Full)
 			e.shared.report(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, Ago: r.when}, false)
@@ -258,6 +260,9 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 	if len(e.out.Changes) > 0 {
 		e.putOff()
 	}
+	if len(a.Levels) > 0 {
+		tellPause(e)
+	}
 	if !a.Refused { // else it is about to turn out why
 		e.serve()
 	}
@@ -268,6 +273,7 @@ func (e *Engine) Refused(now Now, r *Request, f Refusal) {
 	e.at(now)
 	r.denied = true
 	refuse(e, r, f)
+	tellPause(e)
 }
 
 // Settled is the event that it has turned out what a request has cost; negative:
@@ -350,6 +356,7 @@ func (e *Engine) Exchange() share.Batch { return e.shared.batch }
 func (e *Engine) Replied(now Now, r share.Reply) {
 	e.at(now)
 	e.shared.replied(e, r)
+	tellPause(e)
 	e.serve()
 }
 

@@ -59,6 +59,10 @@ func (r *Request) Going() bool { return r.stage > waiting }
 // Waiting reports whether the request is in the queue.
 func (r *Request) Waiting() bool { return r.waiter.In() }
 
+// Estimate returns what the request is estimated to draw on limits, once it was let
+// go.
+func (r *Request) Estimate() refill.Cost { return r.cost }
+
 // HoldsSlot reports whether the request holds tokens that come back when its
 // response's body is closed.
 func (r *Request) HoldsSlot() bool { return r.slot }
@@ -100,6 +104,7 @@ type Rejection struct {
 	Limit  refill.Limit // the one that would have been waited for longest; zero if it was none
 	Reason Reason
 	After  time.Duration // in which a request of its size would have its turn; refill.Never: never, as far as is known
+	Why    Why           // why the key is shut, if that is what would have been waited for
 	Err    error         // the engine does not look at it
 }
 

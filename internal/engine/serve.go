@@ -79,7 +79,9 @@ func (e *Engine) join(r *Request) {
 
 // reject turns a request away.
 func (e *Engine) reject(r *Request, x *Rejection) {
-	r.Rejection = x
+	if r.Rejection = x; x.Limit == (refill.Limit{}) && e.backoff.until > e.t {
+		x.Why = e.backoff.why
+	}
 	e.out.Reject = append(e.out.Reject, r)
 }
 
@@ -130,6 +132,9 @@ func (e *Engine) serve() {
 func (e *Engine) admit(r *Request) {
 	r.let, r.stage = e.t, held
 	e.inFlight++
+	if e.told > 0 {
+		resume(e)
+	}
 	e.limits.take(e.t, r)
 	e.journal.take(e, &r.cost)
 	r.slow = e.backoff.admit(e.t)

@@ -42,6 +42,7 @@ type Limiter struct {
 
 	tokens  atomic.Bool             // it has limits of tokens
 	waiting atomic.Int64            // how many wait
+	paused  atomic.Bool             // there is something in pauses
 	reports atomic.Pointer[Request] // what was reported without the lock, and not taken in yet
 
 	mu        sync.Mutex
@@ -51,6 +52,7 @@ type Limiter struct {
 	teller    *time.Timer   // of what is to be told the store
 	tellAt    time.Duration
 	news      []engine.Change // that nobody was told of yet
+	pauses    []engine.Pause  // likewise
 	away      error           // why the store does not answer; nil: it does
 	forgotten bool
 	looked    time.Duration // when the machine's clock was last looked at
@@ -204,10 +206,18 @@ func (l *Limiter) apply(d *engine.Decisions) {
 	if len(d.Changes) > 0 {
 		l.news = append(l.news, d.Changes...)
 	}
+	if len(d.Pauses) > 0 {
+		l.pauses = append(l.pauses, d.Pauses...)
+		l.pauses = l.pauses[max(0, len(l.pauses)-maxPauses):]
+		l.paused.Store(true)
+	}
 	if d.Exchange {
 		go l.exchange(l.engine.Exchange())
 	}
 }
+
+// maxPauses is how many pauses are kept until somebody can be told of them.
+const maxPauses = 16
 
 // wake sets a timer to the given time.
 func (l *Limiter) wake(now engine.Now, at time.Duration, set *time.Duration, timer **time.Timer, f func()) {
@@ -286,9 +296,10 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	r.ready = make(chan struct{})
 	l.waiting.Add(1)
 	ahead, estimate := l.engine.Joined()
+	r.Queued, r.Next = engine.Outlook(l.engine)
 	l.mu.Unlock()
 	if r.Waiting != nil {
-		r.Waiting(ahead, estimate)
+		l.join(r, ahead, estimate)
 	}
 	defer func() { r.Waited = Mono() - now.Mono }()
 	select {
@@ -300,9 +311,23 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	}
 }
 
+// join calls the function that is for one who has to wait. If that panics, the
+// request leaves the queue.
+func (l *Limiter) join(r *Request, ahead int, estimate time.Duration) {
+	done := false
+	defer func() {
+		if !done {
+			l.abandon(r)
+		}
+	}()
+	r.Waiting(ahead, estimate)
+	done = true
+}
+
 // abandon takes a request whose context is done out of the queue.
 func (l *Limiter) abandon(r *Request) {
 	now := l.lock()
+	r.Slots, _ = engine.Slots(l.engine, now, &r.Request)
 	switch {
 	case l.engine.Leave(now, &r.Request):
 		l.waiting.Add(-1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -253,4 +254,37 @@ func TestGetFails(t *testing.T) {
 			t.Error("something was kept")
 		}
 	})
+}
+
+// Listing looks at no limiter: it goes on while they are all busy, and holds up
+// nobody while they are looked at one by one. A limiter that keys share is listed
+// once.
+func TestRegistryAll(t *testing.T) {
+	g := &Registry{}
+	create := func(*engine.Memory) (*Limiter, error) { return New("", Options{Limits: []refill.Limit{atOnce(1)}}), nil }
+	const keys = 1000
+	var first *Limiter
+	for i := range keys {
+		l, err := g.Get(Key{Name: strconv.Itoa(i)}, create)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.mu.Lock(); first == nil {
+			first = l
+		}
+	}
+	g.Join(Key{Name: "0"}, Key{Name: "whole"}, first)
+	list := g.All()
+	if len(list) != keys {
+		t.Errorf("%d limiters listed, want %d", len(list), keys)
+	}
+	for i := range g.shards {
+		if !g.shards[i].mu.TryLock() {
+			t.Fatal("a shard is still locked")
+		}
+		g.shards[i].mu.Unlock()
+	}
+	for _, l := range list {
+		l.mu.Unlock()
+	}
 }
