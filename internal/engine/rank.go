@@ -31,7 +31,11 @@ func (k *ranks) rank(e *Engine) {
 		}
 	}
 	k.price(e)
-	e.queue.Rise(e.t, func(sum queue.Weight) time.Duration {
+	ready := func(w *queue.Waiter[*Request]) bool {
+		w.Item.cost = e.limits.estimates.Cost(w.Item.Draw)
+		return e.ready(w.Item) <= e.t
+	}
+	e.queue.Rise(e.t, ready, func(sum queue.Weight) time.Duration {
 		at, slowest := e.turn(&sum)
 		if slowest.Per >= refill.Day { // nobody goes early for the last token of a day
 			return e.t

@@ -98,6 +98,7 @@ func (e *Engine) foresee(r *Request) (n int, turn time.Duration, slowest refill.
 	if turn, slowest = e.turn(&sum); !r.Told && turn <= w.Until && turn < refill.Never && e.backoff.long <= e.t && (slowest.Per < refill.Day || turn <= e.t) {
 		return e.queue.Len(), turn, slowest
 	}
+	e.ranks.price(e)
 	n, turn = e.queue.Ahead(w, e.t, func(sum queue.Weight) (at time.Duration) {
 		at, slowest = e.turn(&sum)
 		return at

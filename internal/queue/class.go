@@ -147,19 +147,19 @@ func (c *classes[T]) head() *Waiter[T] {
 	return c.levels[0].head()
 }
 
-// rise chooses the level that goes next: of those that are due, or would be before
-// their turn comes if the highest one went, the one that was served the longest time
-// ago. What it takes, those of the highest level may take as well before another
+// rise chooses the level that goes next: of those that are due, or can go before they
+// are only if the highest one does not go first, the one that was served the longest
+// time ago. What it takes, those of the highest level may take as well before another
 // one rises.
-func (c *classes[T]) rise(now time.Duration, turn func(Weight) time.Duration) {
+func (c *classes[T]) rise(now time.Duration, ready func(*Waiter[T]) bool, turn func(Weight) time.Duration) {
 	c.risen = nil
 	if c.owed > 0 {
 		return
 	}
 	first := c.levels[0].head()
 	for _, l := range c.levels[1:] {
-		due := l.due()
-		if due > now && (!l.passed || turn(first.Weight.Plus(l.head().Weight)) <= due) {
+		due, w := l.due(), l.head()
+		if due > now && (!l.passed || !ready(w) || turn(first.Weight.Plus(w.Weight)) <= due) {
 			continue
 		}
 		if c.risen == nil || l.served < c.risen.served {

@@ -123,11 +123,11 @@ func (f *Fair[T]) Price(p Prices, times float64) {
 }
 
 // Rise decides whether one of a lower level goes next because it was kept back for
-// so long. turn says when the turn of one comes that waits for so much, those ahead
-// included.
-func (f *Fair[T]) Rise(now time.Duration, turn func(Weight) time.Duration) {
+// so long. ready says whether one could go now, and turn when the turn of one comes that
+// waits for so much, those ahead included.
+func (f *Fair[T]) Rise(now time.Duration, ready func(*Waiter[T]) bool, turn func(Weight) time.Duration) {
 	if c := f.classes; c != nil {
-		c.rise(now, turn)
+		c.rise(now, ready, turn)
 	}
 }
 

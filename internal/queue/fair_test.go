@@ -108,14 +108,14 @@ func (m *fairModel) first(level int) *Waiter[int] {
 }
 
 // next returns who goes next.
-func (m *fairModel) next(now time.Duration, turn func(Weight) time.Duration) *Waiter[int] {
+func (m *fairModel) next(now time.Duration, ready func(*Waiter[int]) bool, turn func(Weight) time.Duration) *Waiter[int] {
 	list := m.levels()
 	first := m.first(list[0])
 	chosen, found := 0, false
 	for _, level := range list[1:] {
 		w := m.first(level)
 		due := max(m.held[level], min(m.served[level], classOf(w).Since)) + Ageing
-		soon := m.passed[level] && turn(first.Weight.Plus(w.Weight)) > due
+		soon := m.passed[level] && ready(w) && turn(first.Weight.Plus(w.Weight)) > due
 		if m.owed <= 0 && (due <= now || soon) && (!found || m.served[level] < m.served[chosen]) {
 			chosen, found = level, true
 		}
@@ -246,8 +246,9 @@ func (p *fairPair) leave() {
 }
 
 func (p *fairPair) serve() {
-	p.queue.Rise(p.now, p.turn)
-	w, want := p.queue.Head(), p.model.next(p.now, p.turn)
+	ready := func(w *Waiter[int]) bool { return w.Item%5 > 0 }
+	p.queue.Rise(p.now, ready, p.turn)
+	w, want := p.queue.Head(), p.model.next(p.now, ready, p.turn)
 	if w != want {
 		p.Fatalf("at %v %d of %+v goes, want %d of %+v", p.now, w.Item, classOf(w), want.Item, classOf(want))
 	}

@@ -237,7 +237,7 @@ func TestLevels(t *testing.T) {
 		q.Push(&Waiter[int]{Item: level, Place: place, Until: forever, Class: &Class{Level: level, Since: now}, Weight: Weight{n}}, now)
 	}
 	serve := func(now time.Duration) int {
-		q.Rise(now, func(w Weight) time.Duration { return now + time.Duration(w[0])*time.Second })
+		q.Rise(now, func(*Waiter[int]) bool { return true }, func(w Weight) time.Duration { return now + time.Duration(w[0])*time.Second })
 		w := q.Head()
 		q.Remove(w)
 		q.Served(w, now)
