@@ -41,17 +41,17 @@ func (c *modelClasses) order() (list []*ticket) {
 	return list
 }
 
-// ready and notReady have levels rise when they can, and only when they are due.
-func ready(*queue.Waiter[*ticket]) bool    { return true }
+// notReady has levels rise only when they are due, and tooLate whenever they can.
 func notReady(*queue.Waiter[*ticket]) bool { return false }
 func tooLate(queue.Weight) time.Duration   { return refill.Never }
 
-// nexts returns who may go next: if no level rises early, and if each does that can.
+// nexts returns who may go next: if no level rises before it is due, and if one does.
 func (c *modelClasses) nexts(now time.Duration) (list []*ticket) {
-	for _, can := range []func(*queue.Waiter[*ticket]) bool{notReady, ready} {
-		if c.queue.Rise(now, can, tooLate); c.queue.Head() != nil {
-			list = append(list, c.queue.Head().Item)
-		}
+	c.queue.Rise(now, notReady, tooLate)
+	list = append(list, c.queue.Head().Item)
+	for level := range c.levels {
+		c.queue.Rise(now, func(w *queue.Waiter[*ticket]) bool { return w.Item.class().Level == level }, tooLate)
+		list = append(list, c.queue.Head().Item)
 	}
 	return list
 }
@@ -72,11 +72,13 @@ func (m *model) ordered() []*ticket {
 	return m.queue
 }
 
-// ahead returns those that go before t.
+// ahead returns those that go before t: all of them, if it has not joined those that
+// have classes.
 func (m *model) ahead(t *ticket) (list []*ticket) {
 	if m.classes == nil || !t.shadow.In() {
+		classed := m.classes != nil && (t.Class != nil || m.classes.queue.Classed())
 		for _, x := range m.queue {
-			if x != t && x.Place <= t.Place {
+			if x != t && (x.Place <= t.Place || classed) {
 				list = append(list, x)
 			}
 		}
@@ -97,6 +99,9 @@ func (m *model) all(t *ticket) (in time.Duration) {
 		}
 		if n > 0 {
 			in = max(in, m.nth(l, n, false)-m.now)
+			if most := n - n%max(l.N, 1); most > 0 { // the last one of a round is foreseen later than the first of the next
+				in = max(in, m.nth(l, most, false)-m.now)
+			}
 		}
 	}
 	return in
@@ -134,11 +139,13 @@ func (w *world) class(r *Request) {
 // punctual sees that nobody waits who can no longer make it, now that another has
 // joined.
 func (w *world) punctual() {
-	if c := w.m.classes; c == nil || len(c.levels) > 1 || !w.plain() || w.m.vague {
+	if c := w.m.classes; c == nil || !c.queue.Classed() || len(c.levels) > 1 || !w.plain() || w.m.vague {
 		return
 	}
-	for _, t := range w.m.queue {
-		if in, _ := w.m.turn(t, true); w.m.now+in > t.until {
+	order := w.m.classes.order()
+	last, _ := w.m.turn(order[len(order)-1], true) // may be foreseen earlier than of those before it: see all
+	for _, t := range order {
+		if in, _ := w.m.turn(t, true); w.m.now+min(in, last) > t.until {
 			w.fail("place %d waits until %v, though its turn comes in %v", t.Place, t.until-time.Hour, in)
 		}
 	}

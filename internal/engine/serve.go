@@ -117,17 +117,23 @@ func (e *Engine) unreachable(r *Request) {
 	e.reject(r, &Rejection{Reason: Unreachable})
 }
 
-// serve lets those at the head of the queue go whose turn it is, and says when to
-// look again.
-func (e *Engine) serve() {
+// next returns who goes next.
+func (e *Engine) next() *queue.Waiter[*Request] {
 	if e.queue.Classed() {
 		e.ranks.rank(e)
 	}
+	return e.queue.Head()
+}
+
+// serve lets those at the head of the queue go whose turn it is, and says when to
+// look again.
+func (e *Engine) serve() {
 	if e.shared.up() {
+		e.next()
 		e.shared.serve(e)
 		return
 	}
-	for w := e.queue.Head(); w != nil; w = e.queue.Head() {
+	for w := e.next(); w != nil; w = e.next() {
 		r := w.Item
 		r.cost = e.limits.estimates.Cost(r.Draw)
 		at := e.ready(r)
@@ -141,19 +147,16 @@ func (e *Engine) serve() {
 			e.queue.Remove(w)
 			e.admit(r)
 			e.out.Go = append(e.out.Go, r)
-			if e.queue.Classed() {
-				e.ranks.rank(e)
-			}
 			continue
 		}
 		if e.expire() {
 			continue
 		}
 		hold(&e.limits, e.t, &r.cost)
-		if e.wake = at; e.queue.Classed() {
+		if e.queue.Classed() {
 			at = min(at, e.queue.Rises(e.t))
-			e.wake = at
 		}
+		e.wake = at
 		if x := e.queue.Expire(); x > 0 {
 			e.wake = min(at, x)
 		}

@@ -218,7 +218,7 @@ func (w *world) arrive() {
 	w.places++
 	r := &Request{Place: w.places, Rule: refill.Window}
 	r.Draw = estimate.Draw{Fixed: w.exact || w.m.classes != nil || s.next(2) == 0}
-	r.Told = true
+	r.Told = w.m.classes == nil || s.next(2) == 0
 	r.Draw.Cost = refill.Cost{1, pick[int64](s, 10, 0, 1, 50, 400, 2000), 0}
 	if w.m.blind { // a limit that is drained concerns everyone
 		r.Draw.Cost[refill.Tokens] = max(r.Draw.Cost[refill.Tokens], 1)

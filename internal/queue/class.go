@@ -134,8 +134,11 @@ func (c *classes[T]) remove(w *Waiter[T]) {
 		return
 	}
 	c.levels = slices.Delete(c.levels, i, i+1)
-	if c.risen == l || c.risen != nil && c.risen == c.levels[0] {
+	if c.risen == l || len(c.levels) < 2 {
 		c.risen = nil
+	}
+	if len(c.levels) < 2 {
+		c.owed = 0
 	}
 }
 
@@ -201,6 +204,6 @@ func (c *classes[T]) served(w *Waiter[T], now time.Duration) {
 		l.passed = true
 	}
 	if c.risen = nil; len(c.levels) < 2 {
-		c.owed = 0
+		c.owed = 0 // nobody was kept back
 	}
 }

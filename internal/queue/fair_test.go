@@ -94,6 +94,9 @@ func (m *fairModel) remove(w *Waiter[int]) {
 		m.tenants = slices.DeleteFunc(m.tenants, func(x *modelTenant) bool { return x.level == t.level })
 		delete(m.clocks, t.level)
 	}
+	if len(m.levels()) < 2 {
+		m.owed = 0
+	}
 }
 
 // first returns who goes first in a level.
