@@ -159,10 +159,14 @@ func (c *classes[T]) rise(now time.Duration, ready func(*Waiter[T]) bool, turn f
 	if c.owed > 0 {
 		return
 	}
-	first := c.levels[0].head()
+	var all Weight // of all levels that go in turns with the highest one
 	for _, l := range c.levels[1:] {
-		due, w := l.due(), l.head()
-		if due > now && (!l.passed || !ready(w) || turn(first.Weight.Plus(w.Weight)) <= due) {
+		if l.passed {
+			all = all.Plus(c.levels[0].head().Weight).Plus(l.head().Weight)
+		}
+	}
+	for _, l := range c.levels[1:] {
+		if due := l.due(); due > now && (!l.passed || !ready(l.head()) || turn(all) <= due) {
 			continue
 		}
 		if c.risen == nil || l.served < c.risen.served {

@@ -115,10 +115,16 @@ func (m *fairModel) next(now time.Duration, ready func(*Waiter[int]) bool, turn 
 	list := m.levels()
 	first := m.first(list[0])
 	chosen, found := 0, false
+	var all Weight
+	for _, level := range list[1:] {
+		if m.passed[level] {
+			all = all.Plus(first.Weight).Plus(m.first(level).Weight)
+		}
+	}
 	for _, level := range list[1:] {
 		w := m.first(level)
 		due := max(m.held[level], min(m.served[level], classOf(w).Since)) + Ageing
-		soon := m.passed[level] && ready(w) && turn(first.Weight.Plus(w.Weight)) > due
+		soon := m.passed[level] && ready(w) && turn(all) > due
 		if m.owed <= 0 && (due <= now || soon) && (!found || m.served[level] < m.served[chosen]) {
 			chosen, found = level, true
 		}
