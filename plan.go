@@ -3,7 +3,9 @@ package tollgate
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
@@ -22,6 +25,61 @@ type tokensKey struct{}
 // n below 0 is 0.
 func WithTokens(ctx context.Context, n int64) context.Context {
 	return context.WithValue(ctx, tokensKey{}, max(n, 0))
+}
+
+// A Priority says whose requests go first when several wait for one quota. The
+// zero value is that of requests without one.
+//
+// Requests of a higher level go first: one that comes gets the next token,
+// however many of lower levels wait. So that none starves, a lower level rises
+// after a minute in which it was kept back, or before if it would have to wait for
+// longer: from then on it and the highest level go in turns, each drawing as much
+// as the other, until what has waited for a minute is done.
+//
+// Tenants of one level share the quota in proportion to their weights while they
+// have requests waiting, in units of what is scarcest for those who wait: of two
+// tenants, none gets ahead of the other by more than the largest request of
+// each, divided by its weight. A tenant alone gets everything, and owes nothing for
+// it. Each tenant's requests go in the order in which they came; one that is sent
+// again keeps its place, and its priority.
+//
+// Where a deadline or MaxWait would end the wait, those who would go ahead are
+// reckoned with: a request that cannot make it any more because others have come
+// that go before it is rejected then.
+//
+// Priorities order the requests of one Transport. Where [Transport.Limiter] shares
+// the quota with other processes, each orders its own, and how much each gets is as
+// if there were no priorities: a request of a high level does not go before those
+// of another process.
+type Priority struct {
+	Level  int     // higher goes first; 0: normal
+	Tenant string  // who shares the level with others; "": one tenant of its own
+	Weight float64 // the tenant's share is in proportion to that of its latest request; 0: 1
+}
+
+type priorityKey struct{}
+
+// WithPriority returns a context for requests with a priority. It has no effect on
+// a Transport that has a Priority function.
+func WithPriority(ctx context.Context, p Priority) context.Context {
+	return context.WithValue(ctx, priorityKey{}, p)
+}
+
+// class returns the class of a request; nil: it has none.
+func class(t *Transport, req *http.Request) (*queue.Class, error) {
+	var p Priority
+	if t.Priority != nil {
+		p = t.Priority(req)
+	} else if v, ok := req.Context().Value(priorityKey{}).(Priority); ok {
+		p = v
+	}
+	switch {
+	case p == Priority{}:
+		return nil, nil
+	case !(p.Weight >= 0 && p.Weight <= math.MaxFloat64):
+		return nil, fmt.Errorf("tollgate: Priority of tenant %q: Weight is %v: it must be finite, and not negative", p.Tenant, p.Weight)
+	}
+	return &queue.Class{Level: p.Level, Tenant: p.Tenant, Weight: p.Weight}, nil
 }
 
 // An attempt is one attempt at a request: what that draws on, and how far it has
@@ -74,6 +132,9 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	a.note = noteOf(req, t, a.key, a.note)
 	a.note.once = call.Once
+	if a.Class, err = class(t, req); err != nil {
+		return a, err
+	}
 	if a.Limiter, err = t.limiter(a); err != nil {
 		return a, err
 	}

@@ -53,6 +53,10 @@ type Transport struct {
 	// recognised from the request.
 	API provider.API
 
+	// Priority says which requests go first, and whose share of the quota they draw
+	// on. It must not change the request. nil: what [WithPriority] says, else none.
+	Priority func(*http.Request) Priority
+
 	// MaxWait is the longest time in the queue, over all attempts at a request: one
 	// whose turn would come later is rejected at once. 0: as long as its
 	// context allows. Negative: requests never wait.
@@ -61,8 +65,9 @@ type Transport struct {
 	// includes the time in the queue.
 	MaxWait time.Duration
 
-	// MaxQueue is the longest queue of one key: further requests are
-	// rejected. 0: no bound.
+	// MaxQueue is the longest queue of one key, and where requests have a
+	// [Priority], of each tenant of a level: further requests are rejected. 0: no
+	// bound.
 	MaxQueue int
 
 	// Timeout is the longest time from when a request is sent until its

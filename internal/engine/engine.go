@@ -5,7 +5,7 @@
 // shell around it that has.
 //
 // Where to look for what: engine.go has the events, serve.go who goes next and
-// when, refusal.go what a refusal means, inforce.go what a limit is really worth,
+// when, rank.go what tenants share, refusal.go what a refusal means, inforce.go what a limit is really worth,
 // learn.go what the server states, backoff.go pauses and the slow start after
 // them, pacer.go and ramp.go how far apart requests are sent, limit.go the sums
 // over all limits, shared.go a quota kept in a store and journal.go one kept in a
@@ -40,7 +40,8 @@ type Decisions struct {
 // An Engine is the limits of one key, who waits for them, and what is on its way.
 type Engine struct {
 	t, wall time.Duration // of the event
-	queue   queue.Queue[*Request]
+	queue   queue.Fair[*Request]
+	ranks   ranks
 	limits  limits
 	backoff backoff
 	pacer   pacer
@@ -122,6 +123,8 @@ func (e *Engine) Decide() Decisions {
 	d.WakeAt, d.TellAt = e.wake, refill.Never
 	if e.lateFrom > 0 {
 		d.WakeAt = e.t
+	} else if e.ranks.judge > 0 {
+		d.WakeAt = min(d.WakeAt, max(e.ranks.judge, e.t))
 	}
 	if e.shared != nil {
 		d.TellAt = e.shared.wakeAt()
@@ -154,7 +157,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		}
 	}
 	head := e.queue.Head()
-	if !e.shared.up() && (head == nil || r.Place < head.Place) {
+	if !e.shared.up() && (head == nil || r.Place < head.Place && r.Class == nil && !e.queue.Classed()) {
 		switch at := e.ready(r); {
 		case at > e.t:
 		case !e.journal.needs(&e.limits, &r.cost) || e.journal.synced:

@@ -287,6 +287,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 		r.Deadline = refill.After(now.Mono, time.Until(deadline))
 	}
 	l.engine.Zone(r.Zone)
+	r.Told = r.Waiting != nil
 	l.engine.Arrive(now, &r.Request)
 	l.act(now)
 	if !r.Request.Waiting() {
