@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"example.com/tollgate/provider"
@@ -26,6 +28,10 @@ type Trace struct {
 	// Learned is called when a limit was corrected, or one was learned that nobody
 	// knew of.
 	Learned func(*http.Request, LearnInfo)
+	// NoQuota is called when Quotas has entries and none of them is for the key of
+	// a request, once a key and for 256 keys at most. others are some of those that
+	// there are.
+	NoQuota func(r *http.Request, key string, others []string)
 	// Rejected is called when a request is not sent because of a limit.
 	Rejected func(*http.Request, *LimitError)
 	// StoreError is called when the store that a quota is shared through does
@@ -81,6 +87,12 @@ func (t *Trace) refused(r *http.Request, i RefusalInfo) {
 	}
 }
 
+func (t *Trace) noQuota(r *http.Request, key string, others []string) {
+	if t != nil && t.NoQuota != nil {
+		t.NoQuota(r, key, others)
+	}
+}
+
 func (t *Trace) rejected(r *http.Request, e *LimitError) {
 	if t != nil && t.Rejected != nil {
 		t.Rejected(r, e)
@@ -106,6 +118,18 @@ func (t *Trace) stateError(err error) {
 	slog.Warn(err.Error())
 }
 
+// plain returns names for a line of text: those in quotes that may not stand there
+// as they are.
+func plain(names ...string) string {
+	list := make([]string, len(names))
+	for i, s := range names {
+		if list[i] = s; s == "" || strconv.Quote(s) != `"`+s+`"` || strings.ContainsAny(s, " ,;") {
+			list[i] = strconv.Quote(s)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
 // LogTrace returns a Trace that logs to l: refusals and rejections as warnings,
 // limits that are news as information, all else at the debug level.
 func LogTrace(l *slog.Logger) *Trace {
@@ -127,6 +151,9 @@ func LogTrace(l *slog.Logger) *Trace {
 		},
 		Learned: func(r *http.Request, i LearnInfo) {
 			log(r, slog.LevelInfo, "limit corrected", i.Key, slog.String("from", i.From.String()), slog.String("to", i.To.String()), slog.String("refill", i.To.Refill.String()))
+		},
+		NoQuota: func(r *http.Request, key string, others []string) {
+			log(r, slog.LevelInfo, "no quota for "+plain(key)+"; there are quotas for "+plain(others...), key)
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
 		StoreError: func(key string, err error) {

@@ -47,7 +47,22 @@ type Draw struct {
 	Cost      refill.Cost
 	Fixed     bool // Cost is no estimate: it is charged as it is
 	Continues bool // the server keeps what went before: Cost is the least
+	Said      Units
 }
+
+// Units is a set of units: of those that a caller has stated the cost in. It is
+// charged as stated. A cost of nothing is final, whatever the response says.
+type Units uint8
+
+// With returns the set with a unit added.
+func (u Units) With(unit int) Units { return u | 1<<unit }
+
+// Has reports whether a unit is in the set.
+func (u Units) Has(unit int) bool { return u>>unit&1 != 0 }
+
+// Nothing reports whether the caller has said that the request draws nothing of a
+// unit.
+func (d *Draw) Nothing(unit int) bool { return d.Said.Has(unit) && d.Cost[unit] == 0 }
 
 // most is the largest cost that is reckoned with.
 const most = 1 << 62
@@ -61,7 +76,9 @@ func (e *Estimator) Cost(d Draw) refill.Cost {
 			c[refill.Tokens] = max(c[refill.Tokens], ceil(e.history.upper()))
 		}
 	}
-	c[refill.OutputTokens] = max(c[refill.OutputTokens], e.Output())
+	if !d.Said.Has(refill.OutputTokens) {
+		c[refill.OutputTokens] = max(c[refill.OutputTokens], e.Output())
+	}
 	return c
 }
 

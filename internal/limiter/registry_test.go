@@ -2,7 +2,6 @@ package limiter
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -25,19 +24,15 @@ func (g *rack) of(k Key) *Limiter {
 	if l := g.Find(k); l != nil {
 		return l
 	}
-	l, err := g.Get(k, func(m *engine.Memory) (*Limiter, error) {
+	return g.Get(k, func(m *engine.Memory) *Limiter {
 		g.made.Add(1)
 		var o Options
 		if g.options != nil {
 			o = g.options(k)
 		}
 		o.Memory = m
-		return New(k.Name, o), nil
+		return New(k.Name, o)
 	})
-	if err != nil {
-		panic(err) // New has no error
-	}
-	return l
 }
 
 // acquire lets one request of a key go, as a Transport does.
@@ -238,19 +233,5 @@ func TestJoin(t *testing.T) {
 				t.Error("it is another one")
 			}
 		})
-	})
-}
-
-// An error of those who make a limiter is told, and leaves nothing behind.
-func TestGetFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var g Registry
-		oops := errors.New("oops")
-		if l, err := g.Get(Key{}, func(*engine.Memory) (*Limiter, error) { return nil, oops }); l != nil || err != oops {
-			t.Errorf("%v, %v", l, err)
-		}
-		if g.Find(Key{}) != nil || len(g.All()) != 0 {
-			t.Error("something was kept")
-		}
 	})
 }
