@@ -285,7 +285,7 @@ func (t *Transport) wait(a *attempt) error {
 	err := a.Limiter.Acquire(ctx, &a.Request)
 	for err == limiter.ErrForgotten {
 		t.limiters.Drop(a.key, a.Limiter)
-		if a.Limiter, err = t.limiter(a); err == nil {
+		if err = a.locate(t); err == nil {
 			err = a.Limiter.Acquire(ctx, &a.Request)
 		}
 	}

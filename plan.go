@@ -18,13 +18,42 @@ import (
 	"example.com/tollgate/provider"
 )
 
-type tokensKey struct{}
+type (
+	costKey struct{}
+	keyKey  struct{}
+)
 
 // WithTokens returns a context for requests of n tokens each, where the caller
 // knows better than an estimate what a request draws on limits of [Tokens]. An
-// n below 0 is 0.
+// n below 0 is 0. It is [WithCost] of that unit alone.
 func WithTokens(ctx context.Context, n int64) context.Context {
-	return context.WithValue(ctx, tokensKey{}, max(n, 0))
+	return WithCost(ctx, Cost{Requests: -1, Tokens: max(n, 0), OutputTokens: -1})
+}
+
+// WithCost returns a context for requests that draw c each, by Unit: points of
+// GitHub, Shopify or Atlassian as well as tokens. Of a unit that is 0 a request
+// draws nothing; a negative one is as an earlier WithCost says, else as estimated.
+//
+// What is said is charged as it is. Where the API reports what a request has used
+// of a unit, which model APIs do of tokens, that sets it right afterwards, unless 0
+// was said.
+func WithCost(ctx context.Context, c Cost) context.Context {
+	if was, ok := ctx.Value(costKey{}).(Cost); ok {
+		for u, n := range c {
+			if n < 0 {
+				c[u] = was[u]
+			}
+		}
+	}
+	return context.WithValue(ctx, costKey{}, c)
+}
+
+// WithKey returns a context for requests that draw on the quota of a key, whatever
+// their host or model: that of a tenant, an API key or an endpoint. All hosts share
+// it. Its limits are those of the entry of that name in Quotas, else those of "*".
+// Empty: the model's name or the host.
+func WithKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, keyKey{}, key)
 }
 
 // A Priority says whose requests go first when several wait for one quota. The
@@ -86,6 +115,7 @@ func class(t *Transport, req *http.Request) (*queue.Class, error) {
 // come. A waiter is little more than that, so it is kept small.
 type attempt struct {
 	limiter.Request
+	subject
 	req   *http.Request
 	body  io.ReadCloser // to be sent in place of the request's; nil: that itself
 	note  *note
@@ -93,8 +123,6 @@ type attempt struct {
 	key   limiter.Key
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
 	kept  *kept            // what the server keeps of it; nil: nothing
-	aside bool             // see provider.Call
-	open  bool
 
 	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
 	began         time.Time     // when it was sent; only for Trace.Done
@@ -116,51 +144,97 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 		a.api = provider.For(req)
 	}
 	call := a.api.Call(req)
-	given, known := req.Context().Value(tokensKey{}).(int64)
-	host := provider.Host(req)
+	said, ok := req.Context().Value(costKey{}).(Cost)
+	if !ok {
+		said = unsaid
+	}
+	a.choose(t)
+	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	var err error
-	if call.Open {
-		if call, err = a.read(call, !known); err != nil {
+	if call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
+		if call, err = a.read(call, said[Tokens] < 0); err != nil {
 			return a, err
 		}
-		// The quota of a host is for all of its models together.
-		if _, ok := t.Quotas[call.Key]; !ok && t.Quotas[host] != nil {
-			call.Key = host
-		}
 	}
-	a.key = limiter.Key{Host: host, Name: call.Key}
-	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
+	if !a.chosen {
+		a.name = call.Key
+	}
+	err = a.locate(t)
 	a.note = noteOf(req, t, a.key, a.note)
+	if err == nil {
+		a.Class, err = class(t, req)
+	}
+	if err != nil {
+		return a, err
+	}
 	a.note.once = call.Once
-	if a.Class, err = class(t, req); err != nil {
-		return a, err
-	}
-	if a.Limiter, err = t.limiter(a); err != nil {
-		return a, err
-	}
-	if !call.Open && !known && !call.Aside && a.Limiter.CountsTokens() {
+	if !call.Open && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
 		if call, err = a.read(call, true); err != nil {
 			return a, err
 		}
 	}
-	if known {
-		call.Cost[Tokens] = given
-	}
 	if !call.Exact && (!call.Aside || call.Polls != "") {
 		a.usage = call.Usage
 	}
-	a.Draw = estimate.Draw{Fixed: known || call.Exact, Continues: call.Continues}
 	if call.Record != nil {
 		a.kept = &kept{call.Record, call.Polls}
 	}
-	if cost, ok := t.receipts.Cost(host, call.Follows); ok && call.Follows != "" {
+	a.charge(t, call, said)
+	if cost, ok := t.receipts.Cost(a.key.Host, call.Follows); ok && call.Follows != "" {
 		a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
-	}
-	for u, n := range call.Cost {
-		a.Draw.Cost[u] = min(max(n, 0), mostCost)
 	}
 	return a, nil
 }
+
+// choose notes the key that the caller has chosen for the request, if any.
+func (a *attempt) choose(t *Transport) {
+	a.name, _ = a.req.Context().Value(keyKey{}).(string)
+	if a.name == "" && t.Key != nil {
+		a.name = t.Key(a.req)
+	}
+	a.chosen = a.name != ""
+}
+
+// locate finds the quota that a request draws on, and the limiter that keeps it.
+func (a *attempt) locate(t *Transport) error {
+	b := t.book()
+	if b.err != nil {
+		return b.err
+	}
+	x := b.find(provider.Host(a.req), &a.subject)
+	if !x.found && !a.aside && b.tell(x.key.Name) {
+		t.Trace.noQuota(a.req, x.key.Name, b.entries.List(maxListed))
+	}
+	a.key, a.Limiter = x.key, t.limiter(a, b, &x)
+	return nil
+}
+
+// charge notes what a request draws: what the caller says, else what Transport.Cost
+// makes of the estimate.
+func (a *attempt) charge(t *Transport, call provider.Call, said Cost) {
+	d := estimate.Draw{Fixed: call.Exact, Continues: call.Continues}
+	for u, n := range call.Cost {
+		d.Cost[u] = min(max(n, 0), mostCost)
+	}
+	if t.Cost != nil {
+		is := Cost(a.Limiter.Estimate(d))
+		for u, n := range t.Cost(a.req, is) {
+			if said[u] < 0 && n != is[u] {
+				said[u] = n // what it leaves as it is stays an estimate
+			}
+		}
+	}
+	for u, n := range said {
+		if n >= 0 {
+			d.Cost[u], d.Said = min(n, mostCost), d.Said.With(u)
+		}
+	}
+	d.Fixed = d.Fixed || said[Tokens] >= 0
+	a.Draw = d
+}
+
+// unsaid is a cost of which the caller says nothing.
+var unsaid = Cost{-1, -1, -1}
 
 // mostCost is more than any request costs.
 const mostCost = 1 << 40

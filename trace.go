@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,6 +66,10 @@ type Trace struct {
 	Paused func(key string, until time.Time, why string)
 	// Resumed is called when the first request since a pause is sent.
 	Resumed func(key string)
+	// NoQuota is called when Quotas has entries and none of them is for the key of
+	// a request, once a key and for 256 keys at most. others are some of those that
+	// there are.
+	NoQuota func(r *http.Request, key string, others []string)
 	// StoreError is called when the store that a quota is shared through does
 	// not answer, once, and with nil when it does again. nil: slog.Default is
 	// told.
@@ -143,6 +148,12 @@ func JoinTraces(a, b *Trace) *Trace {
 		}
 	}
 	return joined
+}
+
+func (t *Trace) noQuota(r *http.Request, key string, others []string) {
+	if t != nil && t.NoQuota != nil {
+		t.NoQuota(r, key, others)
+	}
 }
 
 func (t *Trace) storeError(key string, err error) {
@@ -326,6 +337,13 @@ func LogTrace(l *slog.Logger) *Trace {
 		},
 		Resumed: func(key string) {
 			l.Info(quoted(key)+": requests are sent again", "key", key)
+		},
+		NoQuota: func(r *http.Request, key string, others []string) {
+			list := make([]string, len(others))
+			for i, s := range others {
+				list[i] = quoted(s)
+			}
+			about(r, slog.LevelInfo, "no quota for "+quoted(key)+"; there are quotas for "+strings.Join(list, ", "), key)
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
 		StoreError: func(key string, err error) {

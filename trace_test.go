@@ -242,6 +242,7 @@ func TestTracePanics(t *testing.T) {
 				}),
 			}
 			retry := &tollgate.Retry{Base: tr}
+			url := flash
 			send := func(timeout time.Duration) {
 				defer func() {
 					if x := recover(); x != nil && x != "in "+name {
@@ -250,7 +251,7 @@ func TestTracePanics(t *testing.T) {
 				}()
 				ctx, cancel := context.WithTimeout(t.Context(), timeout)
 				defer cancel()
-				if resp, err := retry.RoundTrip(post(t, ctx, flash)); err == nil {
+				if resp, err := retry.RoundTrip(post(t, ctx, url)); err == nil {
 					defer resp.Body.Close()
 					io.Copy(io.Discard, resp.Body)
 				}
@@ -259,6 +260,9 @@ func TestTracePanics(t *testing.T) {
 				send(time.Hour)
 			}
 			send(time.Second) // rejected
+			url = "https://nobody-knows.example.com/"
+			send(time.Hour)
+			url = flash
 			// One holds the slot, another waits for it in vain.
 			panics = false
 			time.Sleep(time.Hour)

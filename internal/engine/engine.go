@@ -15,6 +15,7 @@ package engine
 import (
 	"time"
 
+	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
@@ -171,6 +172,9 @@ func (e *Engine) Arrive(now Now, r *Request) {
 	e.join(r)
 }
 
+// Estimate returns what a request would be charged now.
+func (e *Engine) Estimate(d estimate.Draw) refill.Cost { return e.limits.estimates.Cost(d) }
+
 // Joined returns how many go before the request that has just joined the queue, and
 // in how long it will go, as far as can be said.
 func (e *Engine) Joined() (ahead int, estimate time.Duration) { return e.ahead, e.estimate }
@@ -289,7 +293,7 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 	r.final = true
 	for i, drawn := range r.drawn {
 		l := e.limits.list[i]
-		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 {
+		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 && !r.Draw.Nothing(l.Limit().Unit) {
 			if more := min(n-drawn, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
 				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.when}, more > l.n()/4)

@@ -51,7 +51,22 @@ type Draw struct {
 
 	// History is how many tokens that was, prompts and answers. 0: not known.
 	History int64
+	Said      Units
 }
+
+// Units is a set of units: of those that a caller has stated the cost in. It is
+// charged as stated. A cost of nothing is final, whatever the response says.
+type Units uint8
+
+// With returns the set with a unit added.
+func (u Units) With(unit int) Units { return u | 1<<unit }
+
+// Has reports whether a unit is in the set.
+func (u Units) Has(unit int) bool { return u>>unit&1 != 0 }
+
+// Nothing reports whether the caller has said that the request draws nothing of a
+// unit.
+func (d *Draw) Nothing(unit int) bool { return d.Said.Has(unit) && d.Cost[unit] == 0 }
 
 // most is the largest cost that is reckoned with.
 const most = 1 << 62
@@ -71,7 +86,9 @@ func (e *Estimator) Cost(d Draw) refill.Cost {
 		}
 		c[refill.Tokens] = n
 	}
-	c[refill.OutputTokens] = max(c[refill.OutputTokens], e.Output())
+	if !d.Said.Has(refill.OutputTokens) {
+		c[refill.OutputTokens] = max(c[refill.OutputTokens], e.Output())
+	}
 	return c
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // Dims is how many numbers a Weight has.
-const Dims = 7
+const Dims = 8
 
 // A Weight is what a waiter waits for, in numbers that add up.
 type Weight [Dims]int64
