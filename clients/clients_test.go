@@ -26,12 +26,17 @@ func TestLibraries(t *testing.T) {
 	clienttest.Run(t, []clienttest.Library{
 		{Name: "genai", API: clienttest.Gemini, Open: newGenAI, Limited: isGenAI},
 		{Name: "genai with RetryOptions, without 429", API: clienttest.Gemini, Open: newGenAIRetry, Limited: isGenAI},
-		{Name: "openai-go", API: clienttest.OpenAI, Open: newOpenAI, Limited: isOpenAI},
-		{Name: "anthropic-sdk-go", API: clienttest.OpenAI, Open: newAnthropic, Limited: isAnthropic},
+		{Name: "openai-go", Tries: 3, API: clienttest.OpenAI, Open: newOpenAI, Limited: isOpenAI},
+		{Name: "anthropic-sdk-go", Tries: 3, API: clienttest.OpenAI, Open: newAnthropic, Limited: isAnthropic},
 		{Name: "go-openai", API: clienttest.OpenAI, Open: newGoOpenAI, Limited: isGoOpenAI},
 		{Name: "langchaingo, Gemini", API: clienttest.Gemini, Open: newChainGemini, Limited: isChainGemini},
-		{Name: "langchaingo, OpenAI", API: clienttest.OpenAI, Open: newChainOpenAI, Limited: isChainOpenAI},
+		{Name: "langchaingo, OpenAI", Hides: true, API: clienttest.OpenAI, Open: newChainOpenAI, Limited: isChainOpenAI},
 		{Name: "langchaingo, Anthropic", API: clienttest.OpenAI, Open: newChainAnthropic, Limited: isChainAnthropic},
 		{Name: "go-github", API: newGitHubAPI, Open: newGitHub, Limited: isGitHub},
 	})
+}
+
+// TestDocs has the documentation show what is tested here.
+func TestDocs(t *testing.T) {
+	clienttest.Snippets(t, "clients", "../docs/clients.md", "../docs/migrating.md", "../docs/composition.md")
 }

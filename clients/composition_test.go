@@ -23,7 +23,7 @@ import (
 
 func Example_composition() {
 	ctx := context.Background()
-	source := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: os.Getenv("GEMINI_API_KEY")})
+	source := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: os.Getenv("ACCESS_TOKEN")})
 
 	below := otelhttp.NewTransport(&oauth2.Transport{Source: source, Base: http.DefaultTransport})
 	limited := &tollgate.Retry{Base: &tollgate.Transport{

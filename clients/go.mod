@@ -3,6 +3,7 @@ module example.com/tollgate/clients
 go 1.25.0
 
 require (
+	cloud.google.com/go/auth v0.16.2
 	example.com/tollgate v0.0.0
 	github.com/anthropics/anthropic-sdk-go v1.84.0
 	github.com/failsafe-go/failsafe-go v0.9.8
@@ -22,7 +23,6 @@ require (
 	cloud.google.com/go v0.120.0 // indirect
 	cloud.google.com/go/ai v0.7.0 // indirect
 	cloud.google.com/go/aiplatform v1.85.0 // indirect
-	cloud.google.com/go/auth v0.16.2 // indirect
 	cloud.google.com/go/auth/oauth2adapt v0.2.8 // indirect
 	cloud.google.com/go/compute/metadata v0.7.0 // indirect
 	cloud.google.com/go/iam v1.5.2 // indirect

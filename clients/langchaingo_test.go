@@ -8,32 +8,34 @@ import (
 	"net/http"
 	"os"
 
+	"cloud.google.com/go/auth/httptransport"
 	"github.com/tmc/langchaingo/llms"
 	"github.com/tmc/langchaingo/llms/anthropic"
 	"github.com/tmc/langchaingo/llms/googleai"
 	"github.com/tmc/langchaingo/llms/openai"
 	"google.golang.org/api/googleapi"
-	"google.golang.org/api/option"
-	htransport "google.golang.org/api/transport/http"
 
 	"example.com/tollgate"
 	"example.com/tollgate/internal/clienttest"
 )
 
 // Example_langchaingoGemini is langchaingo with the Gemini API. Google's client
-// adds no key to the requests of an HTTP client that it is given: that is left to
-// a transport of its own.
+// adds no key to the requests of an HTTP client that it is given: another one
+// does, in a header, where no error message shows it.
 func Example_langchaingoGemini() {
 	ctx := context.Background()
 	key := os.Getenv("GEMINI_API_KEY")
 	limited := tollgate.NewClient(tollgate.Quotas{"gemini-2.5-flash": {tollgate.RPM(10)}})
-	withKey, err := htransport.NewTransport(ctx, limited.Transport, option.WithAPIKey(key))
+	withKey, err := httptransport.NewClient(&httptransport.Options{
+		APIKey:           key,
+		BaseRoundTripper: limited.Transport,
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	model, err := googleai.New(ctx,
 		googleai.WithAPIKey(key),
-		googleai.WithHTTPClient(&http.Client{Transport: withKey}),
+		googleai.WithHTTPClient(withKey),
 		googleai.WithDefaultModel("gemini-2.5-flash"),
 	)
 	if err != nil {
@@ -48,13 +50,13 @@ func Example_langchaingoGemini() {
 }
 
 func newChainGemini(ctx context.Context, rt http.RoundTripper) (clienttest.Ask, error) {
-	withKey, err := htransport.NewTransport(ctx, rt, option.WithAPIKey(clienttest.Key))
+	withKey, err := httptransport.NewClient(&httptransport.Options{APIKey: clienttest.Key, BaseRoundTripper: rt})
 	if err != nil {
 		return nil, err
 	}
 	model, err := googleai.New(ctx,
 		googleai.WithAPIKey(clienttest.Key),
-		googleai.WithHTTPClient(&http.Client{Transport: withKey}),
+		googleai.WithHTTPClient(withKey),
 	)
 	return chain(model, "gemini-2.5-flash"), err
 }

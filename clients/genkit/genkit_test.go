@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 func TestLibraries(t *testing.T) {
 	clienttest.Run(t, []clienttest.Library{
 		{Name: "Gemini", API: clienttest.Gemini, Open: newGenkitGemini, Limited: isGenAI},
-		{Name: "OpenAI", API: clienttest.OpenAI, Open: newGenkitOpenAI, Limited: isGenkitOpenAI},
+		{Name: "OpenAI", Tries: 3, API: clienttest.OpenAI, Open: newGenkitOpenAI, Limited: isGenkitOpenAI},
 	})
 }
 
@@ -129,4 +129,9 @@ func generate(g *genkit.Genkit, model string) clienttest.Ask {
 		}))...)
 		return text, err
 	}
+}
+
+// TestDocs has the documentation show what is tested here.
+func TestDocs(t *testing.T) {
+	clienttest.Snippets(t, "clients/genkit", "../../docs/clients.md")
 }

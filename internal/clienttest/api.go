@@ -46,7 +46,7 @@ func Serve(h http.Handler) (rt *http.Transport, stop func()) {
 // Main runs the tests of a package whose Examples call real APIs: fake ones
 // answer in their place. The keys of the APIs are in the environment.
 func Main(m *testing.M, apis map[string]http.Handler) {
-	for _, name := range []string{"GEMINI_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GITHUB_TOKEN"} {
+	for _, name := range []string{"GEMINI_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GITHUB_TOKEN", "ACCESS_TOKEN"} {
 		os.Setenv(name, Key)
 	}
 	for _, name := range []string{

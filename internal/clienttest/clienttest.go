@@ -42,6 +42,11 @@ type Library struct {
 	// Limited reports whether an error is the one by which users of the library
 	// recognise a 429.
 	Limited func(error) bool
+	// Tries is how often the library by itself makes a call that fails for want of
+	// a response: 0 means once.
+	Tries int64
+	// Hides reports that such an error does not wrap the round tripper's.
+	Hides bool
 }
 
 // An API is a fake one. It counts the requests that its limits let through and
@@ -55,7 +60,7 @@ type API interface {
 // Run tests all libraries at once. They spend their time waiting, and t.Parallel
 // would run no more of them at once than there are processors.
 func Run(t *testing.T, libraries []Library) {
-	for name, test := range map[string]func(*testing.T, Library){"wait": wait, "reject": reject, "errors": other} {
+	for name, test := range map[string]func(*testing.T, Library){"wait": wait, "reject": reject, "fail": fail} {
 		t.Run(name, func(t *testing.T) {
 			var wg sync.WaitGroup
 			for _, lib := range libraries {
@@ -90,37 +95,52 @@ func wait(t *testing.T, lib Library) {
 	}
 }
 
-// reject has calls meet a quota that is back long after MaxWait. Each fails with
-// the library's own error after one try.
+// reject has calls meet a quota that is back long after MaxWait. With Reject429,
+// each fails with the library's own error after one try.
 func reject(t *testing.T, lib Library) {
+	ask, sent := spent(t, lib, tollgate.Reject429)
+	for i := range 4 {
+		if text, err := ask(t.Context(), i); !lib.Limited(err) {
+			t.Errorf("call %d: %q, %T: %v", i, text, err, err)
+		}
+		if got := sent.Swap(0); got != 1 {
+			t.Errorf("call %d: the library sent %d requests, want 1", i, got)
+		}
+	}
+}
+
+// fail is reject with an error in place of a response. The library's users find
+// it, unless the library hides it.
+func fail(t *testing.T, lib Library) {
+	ask, sent := spent(t, lib, nil)
+	text, err := ask(t.Context(), 0)
+	if lib.Limited(err) || errors.As(err, new(*tollgate.LimitError)) == lib.Hides {
+		t.Errorf("%q, %T: %v", text, err, err)
+	}
+	if got, want := sent.Load(), max(lib.Tries, 1); got != want {
+		t.Errorf("the library sent %d requests, want %d", got, want)
+	}
+}
+
+// spent returns a client of a library which is out of quota for an hour, and what
+// counts its requests from now on.
+func spent(t *testing.T, lib Library, answer func(*http.Request, *tollgate.LimitError) (*http.Response, error)) (Ask, *atomic.Int64) {
 	api := lib.API()
 	ask, sent := open(t, lib, api, &tollgate.Transport{
 		Quotas:  tollgate.Quotas{"*": {{N: 1, Per: time.Hour, Refill: tollgate.Window}}},
 		MaxWait: time.Minute,
-		Reject:  tollgate.Reject429,
+		Reject:  answer,
 	})
 	if text, err := ask(t.Context(), 0); err != nil || text != Speech {
 		t.Fatalf("%q, %v", text, err)
 	}
-	for i := range 4 {
-		sent.Store(0)
-		if text, err := ask(t.Context(), i); !lib.Limited(err) {
-			t.Errorf("call %d: %q, %T: %v", i, text, err, err)
+	sent.Store(0)
+	t.Cleanup(func() {
+		if api.Accepted() != 1 || api.Refused() != 0 {
+			t.Errorf("%d accepted, %d refused, want 1, 0", api.Accepted(), api.Refused())
 		}
-		if got := sent.Load(); got != 1 {
-			t.Errorf("call %d: the library sent %d requests, want 1", i, got)
-		}
-	}
-	if api.Accepted() != 1 || api.Refused() != 0 {
-		t.Errorf("%d accepted, %d refused, want 1, 0", api.Accepted(), api.Refused())
-	}
-}
-
-// other has an error that is not of a limit recognised as another one.
-func other(t *testing.T, lib Library) {
-	if lib.Limited(nil) || lib.Limited(errors.New("no")) {
-		t.Error("any error is one of a limit")
-	}
+	})
+	return ask, sent
 }
 
 // open returns a client of a library whose requests go through t to the API, and
