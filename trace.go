@@ -2,10 +2,12 @@ package tollgate
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/provider"
 )
 
@@ -28,9 +30,11 @@ type Trace struct {
 	Learned func(*http.Request, LearnInfo)
 	// Rejected is called when a request is not sent because of a limit.
 	Rejected func(*http.Request, *LimitError)
-	// StoreError is called when the store that a quota is shared through does
-	// not answer, once, and with nil when it does again. nil: slog.Default is
-	// told.
+	// StoreError is called when the store that quotas are shared through does
+	// not answer: once, whatever the number of keys and calls, with the key that
+	// noticed it, and with nil when it answers again. The error says why, and
+	// what is done until then. It is also called when a store that answers has
+	// lost what it knew of a key. nil: slog.Default is told.
 	StoreError func(key string, err error)
 	// StateError is called when Transport.StateFile cannot be read or written,
 	// once for each trouble in turn. nil: slog.Default is told.
@@ -88,13 +92,24 @@ func (t *Trace) rejected(r *http.Request, e *LimitError) {
 }
 
 func (t *Trace) storeError(key string, err error) {
-	switch {
-	case t != nil && t.StoreError != nil:
+	if t != nil && t.StoreError != nil {
 		t.StoreError(key, err)
-	case err != nil:
-		slog.Warn("tollgate: store of shared tokens does not answer", "key", key, "error", err)
+		return
+	}
+	logStoreError(slog.Default(), key, err)
+}
+
+// logStoreError logs what does not pass by itself as an error, all else as a
+// warning.
+func logStoreError(l *slog.Logger, key string, err error) {
+	var o *limiter.Outage
+	switch {
+	case err == nil:
+		l.Info("tollgate: store of shared tokens answers", "key", key)
+	case errors.As(err, &o) && o.Config():
+		l.Error(err.Error(), "key", key)
 	default:
-		slog.Info("tollgate: store of shared tokens answers again", "key", key)
+		l.Warn(err.Error(), "key", key)
 	}
 }
 
@@ -107,7 +122,8 @@ func (t *Trace) stateError(err error) {
 }
 
 // LogTrace returns a Trace that logs to l: refusals and rejections as warnings,
-// limits that are news as information, all else at the debug level.
+// limits that are news as information, a store that cannot answer before its
+// configuration changes as an error, all else at the debug level.
 func LogTrace(l *slog.Logger) *Trace {
 	log := func(r *http.Request, level slog.Level, msg, key string, attrs ...slog.Attr) {
 		if l.Enabled(r.Context(), level) {
@@ -129,13 +145,7 @@ func LogTrace(l *slog.Logger) *Trace {
 			log(r, slog.LevelInfo, "limit corrected", i.Key, slog.String("from", i.From.String()), slog.String("to", i.To.String()), slog.String("refill", i.To.Refill.String()))
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
-		StoreError: func(key string, err error) {
-			if err != nil {
-				l.Warn("store of shared tokens does not answer", "key", key, "error", err)
-			} else {
-				l.Info("store of shared tokens answers again", "key", key)
-			}
-		},
+		StoreError: func(key string, err error) { logStoreError(l, key, err) },
 		Rejected: func(r *http.Request, e *LimitError) {
 			log(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), slog.Duration("retry_after", e.RetryAfter))
 		},

@@ -88,6 +88,7 @@ type Transport struct {
 
 	places   atomic.Uint64 // the last place in the queue that was given away
 	limiters limiter.Registry
+	outages  limiter.Outages
 	dated    atomic.Pointer[dated]
 	once     sync.Once
 	state    *dayfile.File // nil: there is none
@@ -196,6 +197,7 @@ func (t *Transport) newLimiter(a *attempt) (*limiter.Limiter, error) {
 		o := limiter.Options{Limits: limits, Named: named, Memory: m, Shared: t.Limiter, Name: a.key.Host + " " + a.key.Name}
 		if t.Limiter != nil {
 			key := a.key.Name
+			o.Told = &t.outages
 			o.Tell = func(err error) { t.Trace.storeError(key, err) }
 		}
 		if t.StateFile != "" && t.Limiter == nil {

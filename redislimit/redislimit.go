@@ -60,10 +60,10 @@ func New(c redis.UniversalClient, o Options) *limiter.Shared {
 	if o.Prefix == "" {
 		o.Prefix = "tollgate:"
 	}
-	return &limiter.Shared{
-		Store:     func(key string) limiter.Store { return newStore(c, o.Prefix, key) },
-		OnError:   o.OnError,
-		Instances: o.Instances,
-		Timeout:   o.Timeout,
+	if o.Timeout <= 0 {
+		o.Timeout = 100 * time.Millisecond
 	}
+	h := &health{client: c, shared: &limiter.Shared{OnError: o.OnError, Instances: o.Instances, Timeout: o.Timeout}}
+	h.shared.Store = func(key string) limiter.Store { return &guard{health: h, store: newStore(c, o.Prefix, key)} }
+	return h.shared
 }
