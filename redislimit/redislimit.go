@@ -12,6 +12,10 @@
 // call per decision; what is kept of a key is one value of Redis of a few
 // kilobytes, which expires. It runs on Redis 5 and later, on Redis Cluster and on
 // Valkey.
+//
+//	ACL SETUSER tollgate on >password ~tollgate:* +eval +evalsha +get +set +time
+//	ACL SETUSER tollgate +cluster|slots +asking # for a ClusterClient
+//	ACL SETUSER tollgate +ping # for a Ring
 package redislimit
 
 import (
