@@ -1,17 +1,20 @@
 package redislimit_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"example.com/tollgate"
 	"example.com/tollgate/redislimit"
 	"example.com/tollgate/redislimit/internal/redistest"
 )
@@ -204,43 +207,104 @@ func TestMeanwhile(t *testing.T) {
 	}
 }
 
+// Programs see the error behind what is told, and never that a context is done.
+func TestCauseBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		client func(t *testing.T) redis.UniversalClient
+		is     func(error) bool
+	}{
+		"refused": {func(t *testing.T) redis.UniversalClient {
+			return addr("127.0.0.1:" + freePort(t))
+		}, func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }},
+		"no permission": {func(t *testing.T) redis.UniversalClient {
+			s := redistest.Start(t)
+			admin := s.Client()
+			defer admin.Close()
+			setUser(t, admin, "tollgate", []string{"on", ">password", "~*", "+get"})
+			return redis.NewClient(&redis.Options{Addr: s.Addr(), Username: "tollgate", Password: "password"})
+		}, redis.IsPermissionError},
+		"silent": {func(t *testing.T) redis.UniversalClient {
+			s := redistest.Start(t)
+			s.Stop()
+			t.Cleanup(s.Continue)
+			return addr(s.Addr())
+		}, func(error) bool { return true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := c.client(t)
+			defer client.Close()
+			told := make(chan error, 10)
+			tr := &tollgate.Transport{
+				Base: always{}, Quotas: tollgate.Quotas{"*": plenty},
+				Limiter: redislimit.New(client, redislimit.Options{OnError: redislimit.FailClosed}),
+				Trace:   &tollgate.Trace{StoreError: func(_ string, err error) { told <- err }},
+			}
+			var failed error
+			await(t, "a request fails", func() bool {
+				req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://k.example.com/", nil)
+				_, failed = tr.RoundTrip(req) //nolint:bodyclose // there is none
+				return failed != nil && c.is(failed)
+			})
+			if err := <-told; err == nil || !c.is(err) || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("told %v", err)
+			}
+			if errors.Is(failed, context.DeadlineExceeded) {
+				t.Errorf("%v says that the caller's context is done", failed)
+			}
+		})
+	}
+}
+
+// Timeout holds whatever the client's options are.
+func TestTimeoutOfClient(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Stop()
+	defer s.Continue()
+	c := redis.NewClient(&redis.Options{Addr: s.Addr(), ReadTimeout: time.Hour, MaxRetries: 10})
+	call, _ := caller(t, c, redislimit.Options{Timeout: 50 * time.Millisecond}, always{}, plenty)
+	if err := call("k"); err != nil { // within a minute
+		t.Error(err)
+	}
+}
+
 // A thousand keys that nobody uses any more do not try a Redis that is away more
 // often than one does, and go-redis has little to say about it.
 func TestIdleKeys(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	var dialed atomic.Int64
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			dialed.Add(1)
-			c.Close()
-		}
-	}()
-	call, log := caller(t, addr(l.Addr().String()), redislimit.Options{Instances: 2}, always{}, plenty)
+	t.Parallel()
+	p := redistest.NewProxy(t, "127.0.0.1:"+freePort(t)) // it accepts, and closes at once
+	const poolSize = 10
+	c := redis.NewClient(&redis.Options{Addr: p.Addr(), PoolSize: poolSize})
+	gone := "127.0.0.1:" + freePort(t)
+	c2 := redis.NewClient(&redis.Options{Addr: gone, PoolSize: poolSize})
+	call, log := caller(t, c, redislimit.Options{Instances: 2}, always{}, plenty)
+	call2, log2 := caller(t, c2, redislimit.Options{Instances: 2}, always{}, plenty)
 	var wg sync.WaitGroup
 	for i := range 1000 {
 		wg.Go(func() {
-			if err := call(fmt.Sprint("key", i)); err != nil {
+			if err := errors.Join(call(fmt.Sprint("key", i)), call2(fmt.Sprint("key", i))); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	await(t, "the outage is told", func() bool { return len(log.all(slog.LevelWarn)) > 0 })
-	time.Sleep(time.Second) // what go-redis had begun has ended
-	before := dialed.Load()
+	await(t, "the outages are told", func() bool { return len(log.all(slog.LevelWarn)) > 0 && len(log2.all(slog.LevelWarn)) > 0 })
+	time.Sleep(time.Second) // for what go-redis has begun to end
+	before, began := p.Accepted(), time.Now()
 	time.Sleep(2 * time.Second)
-	if n := dialed.Load() - before; n > 30 {
-		t.Errorf("%d connections in 2s, want a few", n)
+	// A look makes one connection to Redis, and one more to see whether that speaks TLS.
+	if n, most := p.Accepted()-before, 4*(1+int(time.Since(began)/(400*time.Millisecond))); n > most {
+		t.Errorf("%d connections in %v, want at most %d", n, time.Since(began), most)
 	}
-	if told := log.all(slog.LevelInfo); len(told) != 1 {
-		t.Errorf("told %d times:\n%s", len(told), log.text(slog.LevelInfo))
+	for _, l := range []*logged{log, log2} {
+		if told := l.all(slog.LevelInfo); len(told) != 1 {
+			t.Errorf("told %d times:\n%s", len(told), l.text(slog.LevelInfo))
+		}
+	}
+	n := goredis.of(gone)
+	t.Logf("%d lines of go-redis", n)
+	if n > 2*poolSize {
+		t.Errorf("go-redis logged %d lines", n)
 	}
 }

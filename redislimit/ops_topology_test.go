@@ -188,6 +188,50 @@ func TestMovedSlot(t *testing.T) {
 	}
 }
 
+// One server of a cluster goes: that is told by its name, and quotas on the others
+// are shared as before.
+func TestClusterNode(t *testing.T) {
+	t.Parallel()
+	c := redistest.Cluster(t)
+	ctx := t.Context()
+	keys := make(map[string]string) // by address
+	for i := 0; len(keys) < 3; i++ {
+		key := fmt.Sprint("key", i)
+		n, err := c.MasterForKey(ctx, "tollgate:{"+key+".example.com}")
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[n.Options().Addr] = key
+		if err := n.ConfigSet(ctx, "cluster-require-full-coverage", "no").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addrs := c.Options().Addrs
+	dying, living := keys[addrs[0]], keys[addrs[1]]
+	call, log := caller(t, redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs}), redislimit.Options{Instances: 2, Timeout: 500 * time.Millisecond}, always{}, plenty)
+	if err := errors.Join(call(dying), call(living)); err != nil {
+		t.Fatal(err)
+	}
+	gone := addr(addrs[0])
+	defer gone.Close()
+	gone.ShutdownNoSave(ctx)
+	await(t, "the outage is told", func() bool {
+		if err := errors.Join(call(dying), call(living)); err != nil {
+			t.Fatal(err)
+		}
+		return len(log.all(slog.LevelWarn)) > 0
+	})
+	for range 20 {
+		if err := errors.Join(call(dying), call(living)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "tollgate: Redis at " + addrs[0] + " unreachable: connection refused; keeping to 1/2 of the quota"
+	if told := log.all(slog.LevelInfo); len(told) != 1 || told[0].Message != want {
+		t.Errorf("told:\n%s", log.text(slog.LevelInfo))
+	}
+}
+
 // One shard of a ring dies: the quotas on the other are shared as before, those on
 // the dead one after the ring has given its keys to the other; that is told once,
 // and at most one window is refused.

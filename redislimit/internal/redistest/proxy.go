@@ -14,6 +14,7 @@ type Proxy struct {
 	listener net.Listener
 	to       atomic.Value // a string
 	delay    atomic.Int64
+	accepted atomic.Int64
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -41,6 +42,9 @@ func NewProxy(t testing.TB, to string) *Proxy {
 // Addr is where it listens.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
+// Accepted is how many connections were made to it.
+func (p *Proxy) Accepted() int { return int(p.accepted.Load()) }
+
 // To has it stand before another server for new connections.
 func (p *Proxy) To(addr string) { p.to.Store(addr) }
 
@@ -62,6 +66,7 @@ func (p *Proxy) serve() {
 		if err != nil {
 			return
 		}
+		p.accepted.Add(1)
 		out, err := net.Dial("tcp", p.to.Load().(string))
 		if err != nil {
 			in.Close()
