@@ -3,6 +3,7 @@ package tollgate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -70,9 +71,11 @@ type Trace struct {
 	// a request, once a key and for 256 keys at most. others are some of those that
 	// there are.
 	NoQuota func(r *http.Request, key string, others []string)
-	// StoreError is called when the store that a quota is shared through does
-	// not answer, once, and with nil when it does again. nil: slog.Default is
-	// told.
+	// StoreError is called when the store that quotas are shared through does
+	// not answer: once, whatever the number of keys and calls, with the key that
+	// noticed it, and with nil when it answers again. The error says why, and
+	// what is done until then. It is also called when a store that answers has
+	// lost what it knew of a key. nil: slog.Default is told.
 	StoreError func(key string, err error)
 	// StateError is called when Transport.StateFile cannot be read or written,
 	// once for each trouble in turn. nil: slog.Default is told.
@@ -157,13 +160,24 @@ func (t *Trace) noQuota(r *http.Request, key string, others []string) {
 }
 
 func (t *Trace) storeError(key string, err error) {
-	switch {
-	case t != nil && t.StoreError != nil:
+	if t != nil && t.StoreError != nil {
 		t.StoreError(key, err)
-	case err != nil:
-		slog.Warn("tollgate: store of shared tokens does not answer", "key", key, "error", err)
+		return
+	}
+	logStoreError(slog.Default(), key, err)
+}
+
+// logStoreError logs what does not pass by itself as an error, all else as a
+// warning.
+func logStoreError(l *slog.Logger, key string, err error) {
+	var o *limiter.Outage
+	switch {
+	case err == nil:
+		l.Info("tollgate: store of shared tokens answers", "key", key)
+	case errors.As(err, &o) && o.Config():
+		l.Error(err.Error(), "key", key)
 	default:
-		slog.Info("tollgate: store of shared tokens answers again", "key", key)
+		l.Warn(err.Error(), "key", key)
 	}
 }
 
@@ -282,7 +296,8 @@ func (t *Trace) pauses(a *attempt) {
 	}
 }
 
-// LogTrace returns a Trace that logs to l: refusals, rejections and errors as
+// LogTrace returns a Trace that logs to l: a store that cannot answer before its
+// configuration changes as an error; refusals, rejections and other errors as
 // warnings; retries, pauses, limits that are news and long waits as information;
 // all else at the debug level. A wait is long if it begins with more than 10 s to
 // go, and at most one of a key is told of in 10 s.
@@ -346,13 +361,7 @@ func LogTrace(l *slog.Logger) *Trace {
 			about(r, slog.LevelInfo, "no quota for "+quoted(key)+"; there are quotas for "+strings.Join(list, ", "), key)
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
-		StoreError: func(key string, err error) {
-			if err != nil {
-				l.Warn("store of shared tokens does not answer", "key", key, "error", err)
-			} else {
-				l.Info("store of shared tokens answers again", "key", key)
-			}
-		},
+		StoreError: func(key string, err error) { logStoreError(l, key, err) },
 	}
 }
 

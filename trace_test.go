@@ -442,8 +442,8 @@ func TestLogTraceLines(t *testing.T) {
 		`level=DEBUG msg="attempt is over" status=0 at_server=0s total=0s error=EOF ` + about,
 		`level=INFO msg="\"m\\nm\": requests are sent again" key="m\nm"`,
 		`level=WARN msg="tollgate: state file: day: gone"`,
-		`level=WARN msg="store of shared tokens does not answer" key=m error=EOF`,
-		`level=INFO msg="store of shared tokens answers again" key=m`,
+		`level=WARN msg=EOF key=m`,
+		`level=INFO msg="tollgate: store of shared tokens answers" key=m`,
 	}
 	for i, line := range lines {
 		if i >= len(want) || line != want[i] {

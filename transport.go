@@ -106,6 +106,7 @@ type Transport struct {
 	limiters limiter.Registry
 	receipts receipt.Book         // of what the servers keep
 	quotas   atomic.Pointer[book] // in force; nil: Quotas were not read yet
+	outages  limiter.Outages
 	dated    atomic.Pointer[dated]
 	once     sync.Once
 	state    *dayfile.File // nil: there is none
@@ -196,6 +197,7 @@ func (t *Transport) limiter(a *attempt, b *book, x *extract) *limiter.Limiter {
 		o := limiter.Options{Limits: x.quota.kept(a.Rule), Named: x.named, Memory: m, Shared: t.Limiter, Name: x.key.Host + " " + x.key.Name}
 		if t.Limiter != nil {
 			key := x.key.Name
+			o.Told = &t.outages
 			o.Tell = func(err error) { t.Trace.storeError(key, err) }
 		}
 		if t.StateFile != "" && t.Limiter == nil {

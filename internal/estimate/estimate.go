@@ -51,7 +51,7 @@ type Draw struct {
 
 	// History is how many tokens that was, prompts and answers. 0: not known.
 	History int64
-	Said      Units
+	Said    Units
 }
 
 // Units is a set of units: of those that a caller has stated the cost in. It is

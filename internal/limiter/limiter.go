@@ -35,11 +35,14 @@ func Mono() time.Duration { return time.Since(epoch) }
 type Limiter struct {
 	key   string
 	store Store         // nil: the quota is nobody else's
-	tell  func(error)   // called when the store no longer answers, and with nil when it does again; nil: not
 	out   time.Duration // the longest that an exchange with it may take
 	file  *dayfile.File // where limits of a day are written down; nil: nowhere
 	name  string        // under which
 	named bool          // it stays when it is idle
+
+	shared  *Shared     // nil: the quota is nobody else's
+	tell    func(error) // called when the store no longer answers, and with nil when it does again; nil: not
+	outages *Outages    // that tell was called for
 
 	tokens  atomic.Bool             // it has limits of tokens
 	waiting atomic.Int64            // how many wait
@@ -54,7 +57,7 @@ type Limiter struct {
 	tellAt    time.Duration
 	news      []engine.Change // that nobody was told of yet
 	pauses    []engine.Pause  // likewise
-	away      error           // why the store does not answer; nil: it does
+	away      *Outage         // the store does not answer; nil: it does
 	forgotten bool
 	looked    time.Duration // when the machine's clock was last looked at
 	ahead     time.Duration // how far it was ahead of ours
@@ -75,19 +78,24 @@ type Options struct {
 	Limits []refill.Limit
 	File   *dayfile.File  // nil: what was spent of a day is not written down
 	Name   string         // under which it is
-	Tell   func(error)    // called when the store no longer answers, and with nil when it does again; nil: not
 	Shared *Shared        // nil: the quota is nobody else's
+	Tell   func(error)    // called when the store no longer answers, and with nil when it does again; nil: not
+	Told   *Outages       // of all keys that Tell is one for; nil: this one alone
 	Named  bool           // the key is configured by name: it is never forgotten
 	Memory *engine.Memory // what was learned of the key before; nil: nothing
 }
 
 // New returns the limiter of a key.
 func New(key string, o Options) *Limiter {
-	l := &Limiter{key: key, file: o.File, tell: o.Tell, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
+	l := &Limiter{key: key, file: o.File, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
 	l.onTimer, l.onTeller = l.ring, l.told
 	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
 	if s := o.Shared; s != nil {
 		l.store, l.out = s.Store(key), s.timeout()
+		l.shared, l.tell, l.outages = s, o.Tell, o.Told
+		if l.outages == nil {
+			l.outages = new(Outages)
+		}
 		c.Shared = &engine.Shared{OnError: s.OnError, Instances: int64(max(s.Instances, 1)), Timeout: l.out}
 	}
 	if c.Memory = o.Memory; c.Memory != nil {
