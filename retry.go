@@ -406,7 +406,7 @@ func (t *try) tell(wait time.Duration) {
 		return
 	}
 	if i.Cause == nil {
-		i.Cause = statusError(t.resp.StatusCode)
+		i.Status, i.Cause = t.resp.StatusCode, statusError(t.resp.StatusCode)
 	}
 	trace.Retrying(t.req, i)
 }

@@ -35,7 +35,7 @@ type Change struct{ From, To Limit }
 // lock is held: they may use the Transport. What waits for them to return is the
 // request itself. A panic in one goes to the caller of RoundTrip, or of Read or
 // Close of the response's body; the request's tokens and its slot are not lost.
-// StoreError and StateError are called on a goroutine of their own.
+// StoreError, Exchanged and StateError are called on a goroutine of their own.
 type Trace struct {
 	// Waiting is called when a request has joined the queue.
 	Waiting func(*http.Request, WaitInfo)
@@ -77,6 +77,8 @@ type Trace struct {
 	// what is done until then. It is also called when a store that answers has
 	// lost what it knew of a key. nil: slog.Default is told.
 	StoreError func(key string, err error)
+	// Exchanged is called when the store has answered for a key; err: it has not.
+	Exchanged func(key string, took time.Duration, err error)
 	// StateError is called when Transport.StateFile cannot be read or written,
 	// once for each trouble in turn. nil: slog.Default is told.
 	StateError func(error)
@@ -109,6 +111,7 @@ type RefusalInfo struct {
 type RetryInfo struct {
 	Key     string        // empty: no Transport has seen the request
 	Attempt int           // the number of the attempt to come: 2 for the first retry
+	Status  int           // of the last attempt's response; 0: there was none
 	Cause   error         // why: the error of the last attempt, or one that names its status; never nil
 	Wait    time.Duration // before the attempt; a refused request then waits in the queue
 }

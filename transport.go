@@ -199,6 +199,9 @@ func (t *Transport) limiter(a *attempt, b *book, x *extract) *limiter.Limiter {
 			key := x.key.Name
 			o.Told = &t.outages
 			o.Tell = func(err error) { t.Trace.storeError(key, err) }
+			if t.Trace != nil && t.Trace.Exchanged != nil {
+				o.Exchanged = func(took time.Duration, err error) { t.Trace.Exchanged(key, took, err) }
+			}
 		}
 		if t.StateFile != "" && t.Limiter == nil {
 			t.once.Do(func() { t.state = dayfile.Open(t.StateFile, t.Trace.stateError) })

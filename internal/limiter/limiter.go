@@ -40,9 +40,10 @@ type Limiter struct {
 	name  string        // under which
 	named bool          // it stays when it is idle
 
-	shared  *Shared     // nil: the quota is nobody else's
-	tell    func(error) // called when the store no longer answers, and with nil when it does again; nil: not
-	outages *Outages    // that tell was called for
+	shared    *Shared                             // nil: the quota is nobody else's
+	tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
+	outages   *Outages                            // that tell was called for
+	exchanged func(took time.Duration, err error) // called after each exchange; nil: nothing
 
 	tokens  atomic.Bool             // it has limits of tokens
 	waiting atomic.Int64            // how many wait
@@ -75,14 +76,15 @@ var ErrRejected = errors.New("tollgate: rejected")
 
 // Options say what a limiter keeps.
 type Options struct {
-	Limits []refill.Limit
-	File   *dayfile.File  // nil: what was spent of a day is not written down
-	Name   string         // under which it is
-	Shared *Shared        // nil: the quota is nobody else's
-	Tell   func(error)    // called when the store no longer answers, and with nil when it does again; nil: not
-	Told   *Outages       // of all keys that Tell is one for; nil: this one alone
-	Named  bool           // the key is configured by name: it is never forgotten
-	Memory *engine.Memory // what was learned of the key before; nil: nothing
+	Limits    []refill.Limit
+	File      *dayfile.File                       // nil: what was spent of a day is not written down
+	Name      string                              // under which it is
+	Shared    *Shared                             // nil: the quota is nobody else's
+	Tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
+	Told      *Outages                            // of all keys that Tell is one for; nil: this one alone
+	Named     bool                                // the key is configured by name: it is never forgotten
+	Exchanged func(took time.Duration, err error) // called after each exchange with the store; nil: nothing
+	Memory    *engine.Memory                      // what was learned of the key before; nil: nothing
 }
 
 // New returns the limiter of a key.
@@ -92,7 +94,7 @@ func New(key string, o Options) *Limiter {
 	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
 	if s := o.Shared; s != nil {
 		l.store, l.out = s.Store(key), s.timeout()
-		l.shared, l.tell, l.outages = s, o.Tell, o.Told
+		l.shared, l.tell, l.outages, l.exchanged = s, o.Tell, o.Told, o.Exchanged
 		if l.outages == nil {
 			l.outages = new(Outages)
 		}

@@ -43,8 +43,12 @@ func (s *Shared) timeout() time.Duration {
 // exchange tells the store and asks it.
 func (l *Limiter) exchange(b share.Batch) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.out)
+	began := Mono()
 	reply, err := l.store.Exchange(ctx, b)
 	cancel()
+	if l.exchanged != nil {
+		l.exchanged(Mono()-began, err)
+	}
 	now := l.lock()
 	if err != nil {
 		l.away = l.outage(err)
