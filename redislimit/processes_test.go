@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		serve()
 	case "client":
 		call()
+	case "sleeper":
+		sleeper()
 	default:
 		os.Exit(m.Run())
 	}
@@ -200,11 +202,11 @@ func TestProcesses(t *testing.T) {
 			return time.Duration(max(i-6, 0)) * (span + span/2)
 		},
 	} {
-		t.Run(name, func(t *testing.T) { share(t, delay) })
+		t.Run(name, func(t *testing.T) { together(t, delay) })
 	}
 }
 
-func share(t *testing.T, delay func(i int) time.Duration) {
+func together(t *testing.T, delay func(i int) time.Duration) {
 	s := redistest.Start(t)
 	_, out := process(t, "server")
 	addr, err := bufio.NewReader(out).ReadString('\n')

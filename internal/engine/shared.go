@@ -13,7 +13,7 @@ import (
 type Shared struct {
 	OnError   share.OnError // what is done while the store does not answer
 	Instances int64         // how many processes share the quota, for FallBack; at least 1
-	Timeout   time.Duration // after which an exchange counts as not answered for now
+	Timeout   time.Duration // of each exchange, or more: see Engine.Patience
 }
 
 const (
@@ -23,6 +23,9 @@ const (
 	maxAsks    = 256                    // that one exchange may take tokens for
 	maxAhead   = time.Second            // that tokens may fall due after they were granted
 	minAhead   = 5 * time.Millisecond
+	// maxPatience is how long one that was not answered in time is waited for, when
+	// it is repeated.
+	maxPatience = 5 * time.Second
 )
 
 // A shared is what an engine that shares its quota knows of the store. The
@@ -36,7 +39,6 @@ type shared struct {
 	doubt  bool          // it was not answered, and may have been heeded
 	busy   bool          // it is under way
 	sent   time.Duration // since when
-	heard  time.Duration // the last sign of life of the store's, whoever it was meant for
 	gen    int64         // of the store's state; 0: it has never answered
 	off    time.Duration // how far its clock is ahead of ours, at most
 	rtt    time.Duration // of an exchange
@@ -81,30 +83,22 @@ func (s *shared) due(e *Engine, at time.Duration) {
 
 // wakeAt returns when Tell is to be called.
 func (s *shared) wakeAt() time.Duration {
-	switch {
-	case s.busy && s.away:
-		return refill.Never
-	case s.busy:
-		return s.late()
-	case s.at == 0:
+	if s.busy || s.at == 0 {
 		return refill.Never
 	}
 	return s.at
 }
 
-// late is when the exchange under way counts as not answered. A store that is known
-// to be far away, or to be busy with others, is given more time.
-func (s *shared) late() time.Duration {
-	wait := max(s.Timeout, 2*s.rtt)
-	return max(s.sent, min(s.heard, s.sent+8*wait)) + wait
+// patient returns how long the exchange that begins now is worth waiting for: a
+// store that is known to be far away, or seems to be, is given more time.
+func (s *shared) patient(t time.Duration) time.Duration {
+	s.sent = t
+	return max(s.Timeout, 2*s.rtt, min(s.Timeout<<min(s.fails, 8), maxPatience))
 }
 
-// tell begins an exchange that is due, or does without the store for now.
+// tell begins an exchange that is due.
 func (s *shared) tell(e *Engine) {
-	switch {
-	case s.busy && !s.away && e.t >= s.late():
-		s.leave(e)
-	case !s.busy && s.at > 0 && s.at <= e.t:
+	if !s.busy && s.at > 0 && s.at <= e.t {
 		s.exchange(e)
 	}
 }
@@ -394,6 +388,9 @@ func (s *shared) heed(e *Engine, r share.Reply) {
 		l.Drain(e.t+x.Dry, true, 0)
 	}
 	if r.Pause > 0 {
+		if e.backoff.until <= e.t {
+			e.backoff.why = Elsewhere
+		}
 		e.backoff.until = max(e.backoff.until, e.t+r.Pause)
 	}
 }

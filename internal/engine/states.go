@@ -66,6 +66,9 @@ func (list states) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest
 			turn, slowest = at, l
 		}
 	}
+	if turn < e.backoff.until {
+		slowest = nil // it is the pause that takes the longest
+	}
 	return max(turn, e.t, e.backoff.until, e.shared.next), slowest
 }
 

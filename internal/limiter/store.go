@@ -2,11 +2,10 @@ package limiter
 
 import (
 	"context"
-	"fmt"
-	"sync/atomic"
+	"errors"
+	"sync"
 	"time"
 
-	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
 )
@@ -19,7 +18,7 @@ import (
 type Store interface {
 	// Exchange takes in what a process tells, and takes tokens for it. After an
 	// error it is not known whether that has happened: the same batch is told
-	// again.
+	// again. It returns when ctx is done at the latest.
 	Exchange(ctx context.Context, b share.Batch) (share.Reply, error)
 }
 
@@ -29,19 +28,19 @@ type Shared struct {
 	Store     func(key string) Store // makes the store of a key
 	OnError   share.OnError          // what is done while it does not answer
 	Instances int                    // how many processes share the quota, for FallBack; 0: 1
-	Timeout   time.Duration          // after which an exchange counts as not answered for now; 0: 100 ms
+	Timeout   time.Duration          // of each exchange; 0: 100 ms
 
-	heard atomic.Int64 // when it last answered anybody, by the monotonic clock
+	once  sync.Once
+	turns chan struct{} // one for each exchange that is under way
+
+	explained uint32 // how often it was to be said what Instances 0 means
 }
 
 const (
 	exchangeTimeout = 100 * time.Millisecond
-	// callTime is how long an answer is waited for, at least: meanwhile OnError
-	// says what is done.
-	callTime = time.Second
-	// calls is how many exchanges of a key may be under way, those included that
-	// are not waited for any more.
-	calls = 2
+	// exchanges is how many may be under way at once, of all keys: a client's
+	// connections are few, and to wait for one is not to wait for the store.
+	exchanges = 16
 )
 
 func (s *Shared) timeout() time.Duration {
@@ -51,66 +50,82 @@ func (s *Shared) timeout() time.Duration {
 	return s.Timeout
 }
 
-// exchange tells the store and asks it. It returns when the store has answered, or
-// when that has taken too long, whatever the store does then: a client of a
-// database may go on for longer than its context, and ends by itself.
-func (l *Limiter) exchange(b share.Batch) {
-	limit := max(callTime, 4*l.out)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	type answer struct {
-		reply share.Reply
-		err   error
-	}
-	var a answer
-	select {
-	case l.calls <- struct{}{}:
-		ch := make(chan answer, 1)
-		go func() {
-			defer func() { <-l.calls }()
-			reply, err := l.store.Exchange(ctx, b)
-			ch <- answer{reply, err}
-		}()
-		select {
-		case a = <-ch:
-		case <-ctx.Done():
-			a.err = fmt.Errorf("no answer in %v: %w", limit, ctx.Err())
-		}
-	case <-ctx.Done():
-		a.err = fmt.Errorf("no answer to the last %d calls: %w", calls, ctx.Err())
-	}
-	now := l.lock()
-	if a.err != nil {
-		l.engine.Unanswered(now)
-	} else {
-		l.shared.heard.Store(int64(now.Mono))
-		l.engine.Replied(now, a.reply)
-	}
-	l.turned(now, a.err)
+// turn waits until an exchange may begin.
+func (s *Shared) turn() (done func()) {
+	s.once.Do(func() { s.turns = make(chan struct{}, exchanges) })
+	s.turns <- struct{}{}
+	return func() { <-s.turns }
 }
 
-// told is called when it is time to tell the store something, or to do without it.
+// exchange tells the store and asks it. Its time begins when it has its turn. One
+// that was not answered in time is given more of it when it is repeated, while
+// OnError says what is done: a store may be far away.
+func (l *Limiter) exchange(b share.Batch) {
+	done := l.shared.turn()
+	now := l.lock()
+	patience := l.engine.Patience(now)
+	l.unlock(now)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	began := Mono()
+	reply, err := l.store.Exchange(ctx, b)
+	cancel()
+	done()
+	if l.exchanged != nil {
+		l.exchanged(Mono()-began, err)
+	}
+	now = l.lock()
+	if err != nil {
+		l.away = l.outage(err)
+		l.engine.Unanswered(now)
+	} else {
+		if l.away != nil {
+			l.away.End()
+		}
+		l.engine.Replied(now, reply)
+	}
+	if !l.engine.Away() {
+		l.away = nil
+	}
+	why := l.away
+	l.unlock(now)
+	l.tellOf(why, err == nil, reply.Notice)
+}
+
+// outage returns the Outage that an exchange has failed with. A store that knows
+// nothing of them has one for each key. The lock is held.
+func (l *Limiter) outage(err error) *Outage {
+	var o *Outage
+	switch {
+	case errors.As(err, &o):
+		return o
+	case l.away != nil:
+		return l.away
+	}
+	o = l.shared.NewOutage("store of shared tokens", Trouble{})
+	o.Settle(Trouble{What: "does not answer: " + err.Error(), Err: err})
+	return o
+}
+
+// tellOf tells whoever wants to know it that the store does not answer, or that
+// it does, and what it noticed.
+func (l *Limiter) tellOf(why *Outage, answered bool, notice error) {
+	switch {
+	case l.tell == nil:
+	case why != nil:
+		l.outages.begin(why, l.tell)
+	case answered:
+		l.outages.end(l.tell)
+		if notice != nil {
+			l.tell(notice)
+			l.tell(nil)
+		}
+	}
+}
+
+// told is called when it is time to tell the store something.
 func (l *Limiter) told() {
 	now := l.lock()
 	l.tellAt = refill.Never
-	l.engine.Heard(time.Duration(l.shared.heard.Load()))
 	l.engine.Tell(now)
-	l.turned(now, fmt.Errorf("no answer in %v", l.out))
-}
-
-// turned ends an event after which the store may be away for the reason given, or
-// be back, and tells who wants to know.
-func (l *Limiter) turned(now engine.Now, why error) {
-	was, away := l.away != nil, l.engine.Away()
-	switch {
-	case !away:
-		l.away = nil
-	case why != nil && l.away == nil:
-		l.away = why
-	}
-	why = l.away
 	l.unlock(now)
-	if l.tell != nil && away != was {
-		l.tell(why)
-	}
 }

@@ -108,6 +108,9 @@ type Reply struct {
 	Limits  []State         // by Batch.Limits
 	// Others are limits that are in force and not in Batch.Limits.
 	Others []State
+	// Notice is what whoever runs the process should know of the store, though
+	// it has answered. nil: nothing.
+	Notice error
 }
 
 // A State is what a store says of a limit.
