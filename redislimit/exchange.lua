@@ -3,7 +3,7 @@
 --
 -- KEYS[1] is a hash: m has what is known of the key, w who waits, h who holds
 -- tokens of limits of requests at once, p and its name a process, l and its name a
--- limit. Each other key is the ring of one limit. ARGV[1] is the process, ARGV[2] a
+-- limit, a all processes. Each other key is the ring of one limit. ARGV[1] is the process, ARGV[2] a
 -- list of numbers that arg reads in order; the reply is one too.
 
 local REQUESTS = 0
@@ -32,11 +32,11 @@ end
 local lease, grace, gen, seq, ahead, detail = arg(), arg(), arg(), arg(), arg(), arg()
 midnights = {arg(), arg(), arg(), arg()}
 
-local limits, fields, slots = {}, {'m', 'w', 'h', 'p' .. me}, false
+local limits, fields, slots = {}, {'m', 'w', 'h', 'p' .. me, 'a'}, false
 for i = 1, arg() do
 	local l = {unit = arg(), per = arg(), own = {arg(), arg(), arg(), arg(), arg()}, mine = arg(), ring = KEYS[i + 1]}
 	l.id = l.ring:sub(#key + 2)
-	limits[i], fields[i + 4] = l, 'l' .. l.id
+	limits[i], fields[i + 5] = l, 'l' .. l.id
 	slots = slots or l.per == 0
 end
 local got = redis.call('HMGET', key, unpack(fields))
@@ -47,6 +47,7 @@ local function new(was)
 	local keys = {key}
 	for _, l in ipairs(limits) do keys[#keys + 1] = l.ring end
 	for _, id in ipairs(was and was.ids or {}) do keys[#keys + 1] = key .. ':' .. id end
+	redis.call('HSET', key, 'm', '') -- a Redis that is full refuses that, and then nothing was changed
 	redis.call('DEL', unpack(keys))
 	got = {}
 	return {gen = math.max(now, was and was.gen + 1 or 0), last = now, epoch = now, pause = 0, c1 = 0, c2 = 0, c3 = 0, v = 0, expires = 0, swept = now, ids = {}, asker = '', shared = 0}
@@ -62,6 +63,7 @@ if got[1] then
 else
 	meta = new()
 end
+local gone = {} -- fields that are not kept
 local function save(more)
 	local ttl = 2 * (KEEP + math.max(meta.pause - now, 0))
 	for _, l in ipairs(limits) do ttl = math.max(ttl, l.ttl or 0, 2 * ((l.d or 0) - now + l.per)) end
@@ -73,11 +75,18 @@ local function save(more)
 		more[#more + 1] = m
 	end
 	if #more > 0 then redis.call('HSET', key, unpack(more)) end
+	if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
 	if ttl > 0 then redis.call('PEXPIRE', key, math.ceil(ttl / 1000)) end
 end
 if gen ~= 0 and gen ~= meta.gen or row and seq < row[1] then
 	save({})
 	return {1, meta.gen, now}
+end
+if not row then -- it comes for the first time
+	local all = got[5] and cmsgpack.unpack(got[5]) or {}
+	all[#all + 1] = me
+	got[5] = cmsgpack.pack(all)
+	redis.call('HSET', key, 'a', got[5])
 end
 local again = row and seq == row[1] -- it is told a second time, and is granted what it was
 row = row or {0, now, 0, 0, 0, {}}
@@ -139,7 +148,7 @@ end
 
 local active, known = {}, {}
 for i, l in ipairs(limits) do
-	load(l, got[i + 4])
+	load(l, got[i + 5])
 	claim(l)
 	refresh(l)
 	known[l.id] = true
@@ -352,9 +361,9 @@ for i, l in ipairs(limits) do
 		mine = mine or {}
 		mine[l.id] = l.mine
 	end
-	if not got[i + 4] then meta.ids[#meta.ids + 1] = l.id end
+	if not got[i + 5] then meta.ids[#meta.ids + 1] = l.id end
 	local packed = pack(l)
-	if packed ~= got[i + 4] then
+	if packed ~= got[i + 5] then
 		more[#more + 1] = 'l' .. l.id
 		more[#more + 1] = packed
 	end
@@ -365,7 +374,7 @@ local others = {}
 if #meta.ids > #limits then
 	local ids = {}
 	for _, id in ipairs(meta.ids) do
-		local packed = not known[id] and redis.call('HGET', key, 'l' .. id)
+		local packed = not known[id] and redis.call('HMGET', key, 'l' .. id)[1]
 		if packed then
 			local l = {id = id}
 			load(l, packed)
@@ -375,7 +384,7 @@ if #meta.ids > #limits then
 			if l.n >= 0 then
 				others[#others + 1] = l
 			elseif now - math.max(l.confseen, l.toldseen) > math.max(l.ttl, l.d - now) then
-				redis.call('HDEL', key, 'l' .. id)
+				gone[#gone + 1] = 'l' .. id
 				id = nil
 			end
 		elseif not known[id] then
@@ -394,7 +403,7 @@ local function keep(field, t, was)
 		more[#more + 1] = field
 		more[#more + 1] = packed
 	elseif not packed and was then
-		redis.call('HDEL', key, field)
+		gone[#gone + 1] = field
 	end
 end
 keep('w', waiters, got[2])
@@ -404,10 +413,16 @@ if slots then
 end
 if now - meta.swept > SWEEP then
 	meta.swept = now
-	local all = redis.call('HGETALL', key)
-	for i = 1, #all, 2 do
-		if all[i]:sub(1, 1) == 'p' and now - cmsgpack.unpack(all[i + 1])[2] > 2 * SWEEP then redis.call('HDEL', key, all[i]) end
+	local left, all = {}, got[5] and cmsgpack.unpack(got[5]) or {}
+	for _, id in ipairs(all) do
+		local packed = id ~= me and redis.call('HMGET', key, 'p' .. id)[1]
+		if packed and now - cmsgpack.unpack(packed)[2] > 2 * SWEEP then
+			gone[#gone + 1] = 'p' .. id
+		elseif packed or id == me then
+			left[#left + 1] = id
+		end
 	end
+	keep('a', left, got[5])
 end
 save(more)
 return reply

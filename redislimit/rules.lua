@@ -208,7 +208,7 @@ local function ready(l, m, c)
 	local sure = true
 	if l.rule == STEADY then
 		local lack = m + c + l.live - l.n
-		t = math.max(t, l.s + (m - math.max(l.burst - c, 0)) * l.gap, (lack > 0 and math.max(l.e, now) or l.e) + lack * l.gap)
+		t = math.max(t, (m > 0 and math.max(l.s, now) or l.s) + (m - math.max(l.burst - c, 0)) * l.gap, (lack > 0 and math.max(l.e, now) or l.e) + lack * l.gap)
 		sure = lack <= 0
 	else
 		local need = m + c - (l.n - l.live)
@@ -231,7 +231,10 @@ local function ready(l, m, c)
 			end
 		end
 	end
-	if l.ramp > 0 then t = math.max(t, math.min(l.ramp + (m + c - l.n) * l.gap, l.d + l.per)) end
+	if l.ramp > 0 then
+		local lack = m + c - l.n
+		t = math.max(t, math.min((lack > 0 and math.max(l.ramp, now) or l.ramp) + lack * l.gap, l.d + l.per))
+	end
 	return t, sure
 end
 

@@ -430,6 +430,10 @@ func (w *world) check() {
 		}
 		list := w.arrived[l.Unit]
 		slices.SortStableFunc(list, func(a, b arrival) int { return int(a.at - b.at) })
+		if l.Rule == refill.Steady {
+			w.checkBucket(l, list)
+			continue
+		}
 		first, sum := 0, int64(0)
 		for _, a := range list {
 			sum += min(a.n, l.N)
@@ -437,14 +441,23 @@ func (w *world) check() {
 				sum -= min(list[first].n, l.N)
 				first++
 			}
-			most := l.N
-			if l.Rule == refill.Steady {
-				most *= 2 // a bucket that refills while it is emptied
-			}
-			if most *= w.allowed(list[first].at, a.at); sum > most {
+			if most := l.N * w.allowed(list[first].at, a.at); sum > most {
 				w.fail("%d of %+v in %v at %v, want %d at most", sum, l, l.Per, a.at, most)
 				return
 			}
+		}
+	}
+}
+
+// checkBucket plays a server that has a token bucket.
+func (w *world) checkBucket(l refill.Limit, list []arrival) {
+	level, last := float64(l.N), time.Duration(0)
+	for _, a := range list {
+		level = min(float64(l.N), level+float64(a.at-last)*float64(l.N)/float64(l.Per)) - float64(min(a.n, l.N))
+		last = a.at
+		if least := -float64(l.N * (w.allowed(a.at-l.Per, a.at) - 1)); level < least-0.01 {
+			w.fail("%.2f of %+v left at %v, want %.0f at least", level, l, a.at, least)
+			return
 		}
 	}
 }

@@ -151,7 +151,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		s.greet(e)
 		switch {
 		case s.up() && r.MaxWait < 0:
-			r.MaxWait = s.Timeout // a moment
+			r.MaxWait = s.moment()
 		case !s.up() && s.OnError == share.FailClosed:
 			e.unreachable(r)
 			return

@@ -96,6 +96,13 @@ func (s *shared) patient(t time.Duration) time.Duration {
 	return max(s.Timeout, 2*s.rtt, min(s.Timeout<<min(s.fails, 8), maxPatience))
 }
 
+// moment is how long one waits who does not want to: until the store has answered,
+// or it is clear that it does not.
+func (s *shared) moment() time.Duration {
+	d := max(s.Timeout, 2*s.rtt)
+	return d + d/10
+}
+
 // tell begins an exchange that is due.
 func (s *shared) tell(e *Engine) {
 	if !s.busy && s.at > 0 && s.at <= e.t {

@@ -50,6 +50,7 @@ func (x *state) when(n int64) time.Duration {
 // turn estimates when the last of what weighs w will have been let go, as far as
 // the others leave room for it, and which limit takes the longest.
 func (list states) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest *limit) {
+	slots := false
 	for i, l := range e.limits.list {
 		n := e.limits.asked(l, w)
 		if n == 0 || l.void {
@@ -62,6 +63,7 @@ func (list states) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest
 		if i < len(list) && l.Limit().Per > 0 {
 			at = max(at, list[i].when(n))
 		}
+		slots = slots || l.Limit().Per == 0
 		if slowest == nil || at > turn {
 			turn, slowest = at, l
 		}
@@ -69,7 +71,10 @@ func (list states) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest
 	if turn < e.backoff.until {
 		slowest = nil // it is the pause that takes the longest
 	}
-	return max(turn, e.t, e.backoff.until, e.shared.next), slowest
+	if !slots { // how long a response takes nobody knows
+		turn = max(turn, e.shared.next)
+	}
+	return max(turn, e.t, e.backoff.until), slowest
 }
 
 // fresh reports whether the store's word on all limits is new enough to turn
