@@ -280,10 +280,9 @@ elseif #asks > 0 then
 	local function could(i)
 		if tags[i] > most then return false end
 		local t, sure = when(i, before(tags[i] - lead))
-		return sure and t <= now + ahead, t
+		return sure and t <= now + ahead
 	end
-	local ok, t = could(#asks) -- t is when the last one goes that is granted
-	if ok then
+	if could(#asks) then
 		granted = #asks
 	elseif #asks > 1 then
 		local hi = #asks - 1
@@ -291,7 +290,6 @@ elseif #asks > 0 then
 			local mid = math.ceil((granted + hi) / 2)
 			if could(mid) then granted = mid else hi = mid - 1 end
 		end
-		if granted > 0 then ok, t = could(granted) end
 	end
 	local due
 	if granted < #asks then
@@ -303,11 +301,10 @@ elseif #asks > 0 then
 		wait = due - now
 	end
 	if granted > 0 then
-		if t > now then
-			for i = 1, granted do
-				local _, t = could(i)
-				dues[i] = math.max(math.ceil(t - now), 0)
-			end
+		-- Those that are granted come first: a bucket does not keep room before them.
+		local none = {0, 0, 0}
+		if when(granted, none) > now then
+			for i = 1, granted do dues[i] = math.ceil(when(i, none) - now) end
 		end
 		for _, l in ipairs(active) do
 			if #dues == 0 then

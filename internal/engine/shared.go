@@ -202,7 +202,7 @@ func (s *shared) exchange(e *Engine) {
 	}
 	s.uphold(e)
 	b := share.Batch{Generation: s.gen, Seq: s.batch.Seq + 1, Midnights: e.limits.clock.Days(e.t)}
-	b.Ahead = min(max(s.rtt, minAhead), maxAhead)
+	b.Ahead = min(max(s.rtt+s.rtt/2, minAhead), maxAhead) // the next exchange may be late
 	b.Detail = e.queue.Timed() > 0 || e.limits.daily()
 	b.Reports = s.outbox.take(s.stamp(e.t), e.limits.list)
 	for _, l := range e.limits.list {
