@@ -54,7 +54,7 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 		resp.Body = http.NoBody
 	}
 	if refuses {
-		t.refused(a, resp)
+		t.refused(req.Context(), a, resp)
 	}
 	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		// After a switch the body is a connection, and not ours to watch.
@@ -72,8 +72,8 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 }
 
 // refused reads why a request was refused, and acts on it.
-func (t *Transport) refused(a *attempt, resp *http.Response) {
-	r := readRefusal(a.api, resp)
+func (t *Transport) refused(ctx context.Context, a *attempt, resp *http.Response) {
+	r := readRefusal(ctx, a.api, resp)
 	n := a.note
 	n.heeded, n.final = !r.Overload && !r.None, r.Never || r.Daily()
 	if r.None {
@@ -154,6 +154,15 @@ func (a *attempt) tracing(ctx context.Context) context.Context {
 		WroteHeaders: func() { a.wrote.Store(true) },
 		WroteRequest: func(httptrace.WroteRequestInfo) { a.Sent() },
 	})
+}
+
+// closeBody closes the body of a request that is not sent.
+func (a *attempt) closeBody() {
+	if a.body != nil {
+		a.body.Close()
+		return
+	}
+	closeBody(a.req)
 }
 
 // reached reports whether the request may have reached the server.
@@ -259,7 +268,7 @@ func (e *timeoutError) Is(target error) bool { return target == context.Deadline
 // wait has a request wait in the queue, and returns why it may not be sent.
 func (t *Transport) wait(a *attempt) error {
 	n := a.note
-	a.MaxWait, a.MaxQueue = t.MaxWait, t.MaxQueue
+	a.MaxWait, a.MaxQueue, a.Cancel = t.MaxWait, t.MaxQueue, a.req.Cancel
 	if n.place == 0 {
 		n.place = t.places.Add(1)
 	} else {

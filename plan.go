@@ -1,15 +1,16 @@
 package tollgate
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
@@ -28,13 +29,14 @@ func WithTokens(ctx context.Context, n int64) context.Context {
 type attempt struct {
 	limiter.Request
 	req   *http.Request
-	body  io.ReadCloser // to be sent in place of the request's; nil: that itself
+	body  *readahead.Body // to be sent in place of the request's; nil: that itself
 	note  *note
 	api   provider.API
 	key   limiter.Key
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
 	aside bool             // see provider.Call
 	open  bool
+	rough bool // the cost is a guess at what was not read
 
 	traced, wrote atomic.Bool // the base reports what it does; has begun to write
 	own           note        // if none came with the request
@@ -52,7 +54,7 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	host := provider.Host(req)
 	var err error
 	if call.Open {
-		if call, err = a.read(call, !known); err != nil {
+		if call, err = a.read(t, call, !known); err != nil {
 			return a, err
 		}
 		// The quota of a host is for all of its models together.
@@ -68,7 +70,7 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 		return a, err
 	}
 	if !call.Open && !known && !call.Aside && a.Limiter.CountsTokens() {
-		if call, err = a.read(call, true); err != nil {
+		if call, err = a.read(t, call, true); err != nil {
 			return a, err
 		}
 	}
@@ -78,7 +80,7 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	if !call.Exact && !call.Aside {
 		a.usage = call.Usage
 	}
-	a.Draw = estimate.Draw{Fixed: known || call.Exact, Continues: call.Continues}
+	a.Draw = estimate.Draw{Fixed: known || call.Exact || a.rough, Continues: call.Continues}
 	for u, n := range call.Cost {
 		a.Draw.Cost[u] = min(max(n, 0), mostCost)
 	}
@@ -88,11 +90,15 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 // mostCost is more than any request costs.
 const mostCost = 1 << 40
 
-// maxPrompt is how much is read of a body that cannot be had twice.
-const maxPrompt = 8 << 20
+// Bounds on what is read, before it is sent, of a body that cannot be had twice.
+const (
+	maxPrompt   = 8 << 20          // bytes
+	maxSilence  = 10 * time.Second // without a byte
+	maxBuffered = 64 << 20         // bytes of all bodies together, where Transport.MaxBuffered is 0
+)
 
 // read has the API read the request's body, which is sent all the same.
-func (a *attempt) read(c provider.Call, tokens bool) (provider.Call, error) {
+func (a *attempt) read(t *Transport, c provider.Call, tokens bool) (provider.Call, error) {
 	req := a.req
 	switch {
 	case req.Body == nil || req.Body == http.NoBody || req.Header.Get("Content-Encoding") != "":
@@ -106,10 +112,103 @@ func (a *attempt) read(c provider.Call, tokens bool) (provider.Call, error) {
 		a.api.Read(&c, body, tokens)
 		return c, nil
 	}
-	head, err := io.ReadAll(io.LimitReader(req.Body, maxPrompt))
-	a.body = joined(head, req.Body, err)
-	a.api.Read(&c, bytes.NewReader(head), tokens)
-	return c, nil
+	b := readahead.New(req.Context(), req.Cancel, req.Body, lengthOf(req), buffers(t))
+	defer b.Release()
+	c, err := a.readAhead(b, c, tokens, t.MaxWait)
+	if b.Begun() {
+		a.body = b
+	}
+	return c, err
+}
+
+// lengthOf returns the length of a request's body, -1 if it is not known.
+func lengthOf(req *http.Request) int64 {
+	if req.ContentLength > 0 {
+		return req.ContentLength
+	}
+	return -1 // there is a body, so that 0 stands for not known
+}
+
+// buffers returns the memory for what is read of bodies before they are sent.
+func buffers(t *Transport) *readahead.Memory {
+	if t.MaxBuffered == 0 {
+		t.memory.SetMax(maxBuffered)
+	} else {
+		t.memory.SetMax(t.MaxBuffered)
+	}
+	return &t.memory
+}
+
+// readAhead has the API read a body that cannot be had twice, as far as there is
+// memory for it. A request whose model nobody knows waits for memory; one of which
+// just the cost is not known does not.
+func (a *attempt) readAhead(b *readahead.Body, call provider.Call, tokens bool, most time.Duration) (provider.Call, error) {
+	need := b.Most(maxPrompt)
+	_, size := b.Length()
+	if size >= 0 && b.Reserve(need) || size < 0 && !call.Open {
+		c, _, err := a.readHead(b, need, call, tokens)
+		return c, err
+	}
+	// The name of the model is mostly at the beginning, which there is memory for.
+	var head int64
+	if call.Open {
+		head = b.ReserveHead(need)
+	}
+	c, end, err := a.readHead(b, head, call, tokens)
+	switch named := c.Key != call.Key; {
+	case err != nil, end != readahead.Long, !call.Open, named && size >= 0:
+		return c, err
+	case named:
+	case most < 0:
+		return c, errNoRoom(call.Key)
+	default:
+		if err := b.Await(need, most); err == readahead.ErrFull {
+			return c, errNoRoom(call.Key)
+		} else if err != nil {
+			return c, err
+		}
+	}
+	c, _, err = a.readHead(b, need, call, tokens)
+	return c, err
+}
+
+// errNoRoom is the error of a request whose body waits for memory for too long.
+func errNoRoom(key string) error {
+	return limitError(key, &engine.Rejection{Reason: engine.PastMaxQueue, After: refill.Never})
+}
+
+// readHead has the API read so many bytes of a body at most. A body that is silent
+// may be of a caller who waits for the response before writing on: then, and where
+// it ends for lack of memory, what was not read is charged as well.
+func (a *attempt) readHead(b *readahead.Body, most int64, c provider.Call, tokens bool) (provider.Call, readahead.End, error) {
+	h := readahead.NewHead(b, readahead.Limits{Bytes: most, Silence: maxSilence})
+	defer h.Close()
+	a.api.Read(&c, h, tokens)
+	end := h.End()
+	if a.rough = tokens && end != readahead.Whole; a.rough {
+		c.Cost[Tokens] = max(c.Cost[Tokens], 0) + unread(b.Length())
+	}
+	return c, end, h.Err()
+}
+
+// mostUnread is how many tokens a text has at most that was not read: as many as the
+// largest prompts that models take.
+const mostUnread = 1 << 20
+
+// unread returns what is charged, in tokens, for a body of which so many bytes were
+// read: one for each three bytes, and [mostUnread] where its size is not known. No
+// text is as long as maxPrompt: what comes after that is sound or images, a token
+// for each 256 bytes, and as much again as before if its size is not known.
+func unread(read, size int64) int64 {
+	const text, media = 3, 256
+	switch {
+	case size < 0 && read >= maxPrompt:
+		return read / media
+	case size < 0:
+		return mostUnread
+	}
+	begin := min(size, max(maxPrompt, read)) - read
+	return min((begin+text-1)/text, mostUnread) + (size-read-begin)/media
 }
 
 // getBody returns a new copy of a request's body.

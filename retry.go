@@ -3,6 +3,7 @@ package tollgate
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/provider"
 )
 
@@ -229,7 +231,11 @@ func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
 		n.ended = 0
 	}
 	t.mu.Unlock()
-	if t.n++; t.n > 1 && req.GetBody != nil {
+	if t.n++; t.n > 1 && canceled(t.req) {
+		t.final, t.err = true, context.Canceled
+		return nil, t.err
+	}
+	if t.n > 1 && req.GetBody != nil {
 		if req.Body, t.err = getBody(req); t.err != nil {
 			t.final = true
 			return nil, t.err
@@ -249,8 +255,25 @@ func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
 		t.resp.Body = http.NoBody
 	}
 	t.resp.Request = t.req
-	return &http.Response{StatusCode: http.StatusOK, Body: t.resp.Body}, nil
+	return &http.Response{StatusCode: http.StatusOK, Body: &leftover{t}}, nil
 }
+
+// A leftover is the body of a response that is given up for another attempt. The
+// engine reads what there is of it, so that its connection can be used again: not
+// of one that stalls.
+type leftover struct{ try *try }
+
+func (l *leftover) Read(p []byte) (int, error) {
+	req, resp := l.try.req, l.try.resp
+	b := readahead.New(req.Context(), req.Cancel, resp.Body, -1, nil)
+	resp.Body = b
+	h := readahead.NewHead(b, readahead.Limits{Bytes: int64(len(p)), Within: maxStall})
+	defer h.Close()
+	n, _ := io.ReadFull(h, p) // a Head ends without an error of its own
+	return n, io.EOF
+}
+
+func (l *leftover) Close() error { return l.try.resp.Body.Close() }
 
 // again decides whether to try again. It never returns an error, which would
 // be passed on beside the response.
@@ -280,7 +303,7 @@ func (t *try) left() bool {
 // curable reports whether another attempt may have a better result.
 func (t *try) curable(ctx context.Context, err error) bool {
 	n := t.last
-	if ctx.Err() != nil || t.final || n != nil && n.final || t.req.Body != nil && t.req.Body != http.NoBody && t.req.GetBody == nil {
+	if ctx.Err() != nil || canceled(t.req) || t.final || n != nil && n.final || t.req.Body != nil && t.req.Body != http.NoBody && t.req.GetBody == nil {
 		return false
 	}
 	api := provider.For(t.req)
@@ -303,7 +326,7 @@ func (t *try) curable(ctx context.Context, err error) bool {
 	}
 	code := t.resp.StatusCode
 	if n == nil && api.Refuses(t.resp) {
-		refusal := readRefusal(api, t.resp)
+		refusal := readRefusal(ctx, api, t.resp)
 		if refusal.None || refusal.Never || refusal.Daily() || refusal.Overload && !undone {
 			return false
 		}
@@ -318,13 +341,34 @@ func (t *try) curable(ctx context.Context, err error) bool {
 // maxHint is the longest wait that is waited out where no Transport heeds it.
 const maxHint = time.Hour
 
+// canceled reports whether the request was cancelled by its channel.
+func canceled(req *http.Request) bool {
+	select {
+	case <-req.Cancel:
+		return true
+	default:
+		return false
+	}
+}
+
 // backoff returns how long to wait before the next attempt, the n-th from 0.
 func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
 	if t.last != nil && t.last.heeded {
 		return 0
 	}
 	most := min(minBackoff<<min(t.failed-1, 10), maxBackoff)
-	return max(t.wait, rand.N(most))
+	wait := max(t.wait, rand.N(most))
+	if t.req.Cancel == nil {
+		return wait
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.req.Cancel: // which the engine does not know
+	case <-t.req.Context().Done():
+	}
+	return 0
 }
 
 // isContext reports whether err is a context's, and not just a timeout that

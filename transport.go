@@ -20,6 +20,7 @@ import (
 	"example.com/tollgate/internal/dayfile"
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
@@ -63,6 +64,20 @@ type Transport struct {
 	// rejected. 0: no bound.
 	MaxQueue int
 
+	// MaxBuffered is how many bytes of request bodies that cannot be had twice
+	// (see http.Request.GetBody) are held in memory, of all requests together,
+	// while those wait. Such a body is read before its request is sent only where
+	// it names the model, or where its length in tokens counts, and for at most
+	// 8 MiB. Where there is no memory it stays unread, and a request draws one
+	// token for each 3 bytes of its Content-Length, 1,048,576 if it has none, until
+	// its response says what it has cost; one whose model only the body names
+	// waits for memory. 0: 64 MiB. Negative: none is read, so that such a request
+	// draws on the quota of its host if only the body names the model.
+	//
+	// A body of which nothing comes for 10 seconds is treated in the same way: its
+	// caller may be waiting for the response before writing on.
+	MaxBuffered int64
+
 	// Timeout is the longest time from when a request is sent until its
 	// response's body is closed or read to its end, each attempt on its own:
 	// unlike http.Client.Timeout, it leaves out the time in the queue. 0: none.
@@ -91,6 +106,7 @@ type Transport struct {
 	dated    atomic.Pointer[dated]
 	once     sync.Once
 	state    *dayfile.File // nil: there is none
+	memory   readahead.Memory
 }
 
 // RoundTrip implements http.RoundTripper. A request that would not get its turn
@@ -117,7 +133,7 @@ func (t *Transport) attempt(a *attempt, err error) (*http.Response, error) {
 	if err == nil {
 		return t.send(a)
 	}
-	closeBody(req)
+	a.closeBody()
 	a.note.final = true
 	var limit *LimitError
 	if !errors.As(err, &limit) {

@@ -262,7 +262,7 @@ func (l *Limiter) entry(unit int, per time.Duration) string {
 }
 
 // Acquire waits until a request may be sent. Its error is the context's,
-// undisguised, ErrRejected, ErrForgotten, or that of a store that does not answer.
+// undisguised, context.Canceled if Cancel is closed, ErrRejected, ErrForgotten, or that of a store that does not answer.
 func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -297,6 +297,9 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	case <-ctx.Done():
 		l.abandon(r)
 		return ctx.Err()
+	case <-r.Cancel:
+		l.abandon(r)
+		return context.Canceled
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type Request struct {
 	engine.Request
 	Limiter *Limiter
+	Cancel  <-chan struct{}                         // ends the wait when it is closed, as the context does; nil: not
 	Zone    *time.Location                          // where the API's days begin; nil: not known
 	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
 
