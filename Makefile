@@ -4,7 +4,7 @@ FUZZTIME ?= 5m
 SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: test redis lint bench zoo fuzz realservers
+.PHONY: test redis lint bench zoo fuzz realservers nethttp
 
 # Everything, with the race detector on. What shares a quota is tested with a real
 # Redis, which is installed where apt is.
@@ -43,3 +43,7 @@ fuzz:
 realservers:
 	@for p in haproxy nginx; do PATH="$$PATH:/usr/sbin" command -v $$p >/dev/null || $(SUDO) apt-get install -y $$p || exit 1; done
 	cd bench && go test -count=1 -tags realservers -run TestRealServers -v .
+
+# net/http's own tests, with its Transport as it is and wrapped.
+nethttp:
+	internal/nethttp/run.sh

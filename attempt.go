@@ -59,7 +59,7 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		// After a switch the body is a connection, and not ours to watch.
 		stop.release()
-		a.Closed()
+		a.end()
 		done = true
 		return resp, nil
 	}
@@ -163,6 +163,13 @@ func (a *attempt) closeBody() {
 		return
 	}
 	closeBody(a.req)
+}
+
+// end says that the attempt is over. The limiter may know of it for longer, until
+// something else happens to its key, and must not keep the request alive.
+func (a *attempt) end() {
+	a.req, a.body, a.note, a.usage, a.Waiting, a.Cancel = nil, nil, nil, nil, nil, nil
+	a.Closed()
 }
 
 // reached reports whether the request may have reached the server.

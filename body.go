@@ -61,6 +61,8 @@ type body struct {
 // must not hold a slot for ever.
 func (b *body) watch(ctx context.Context) {
 	if ctx.Done() != nil && b.attempt.HoldsSlot() {
+		b.mu.Lock() // the context may be done already
+		defer b.mu.Unlock()
 		b.unwatch = context.AfterFunc(ctx, func() { b.once.Do(b.end) })
 	}
 }
@@ -111,11 +113,14 @@ func (b *body) Close() error {
 }
 
 func (b *body) end() {
-	if b.unwatch != nil {
-		b.unwatch()
+	b.mu.Lock()
+	unwatch := b.unwatch
+	b.mu.Unlock()
+	if unwatch != nil {
+		unwatch()
 	}
 	b.stop.end()
-	defer b.attempt.Closed()
+	defer b.attempt.end()
 	if b.scanner == nil {
 		return
 	}

@@ -119,8 +119,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errNoURL
 	}
 	a, err := plan(t, req)
+	n := a.note
 	resp, err := t.attempt(a, err)
-	a.note.end(resp)
+	n.end(resp)
 	return resp, err
 }
 
