@@ -200,6 +200,28 @@ func TestStallGivenUp(t *testing.T) {
 	}
 }
 
+// A context that is done when the response arrives ends the attempt once.
+func TestDoneOnArrival(t *testing.T) {
+	for range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		tr := &tollgate.Transport{
+			Quotas: tollgate.Quotas{"example.com": {tollgate.Concurrency(1)}},
+			Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				cancel()
+				return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader("x")), Request: r}, nil
+			}),
+		}
+		resp, err := tr.RoundTrip(must(http.NewRequestWithContext(ctx, http.MethodGet, "http://example.com/", nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if s := tr.Status(); s[0].InFlight != 0 || s[0].Limits[0].Left != 1 {
+			t.Fatalf("status %+v, want the slot back", s)
+		}
+	}
+}
+
 // A body of which only the beginning is of interest does not delay its caller where
 // it stalls.
 func TestStallAccepted(t *testing.T) {
