@@ -12,55 +12,65 @@ import (
 	"time"
 
 	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/refill"
 )
 
 // send passes on a request that has its tokens.
-func (t *Transport) send(a *attempt) (*http.Response, error) {
+func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 	req, stop := t.outgoing(a)
 	done := false
 	defer func() {
-		if !done { // Base, or a function of Trace, panics or ends the goroutine
-			stop.end()
-			a.Failed(true)
+		if done {
+			return
+		}
+		// Base, or a function of Trace, panics or ends the goroutine.
+		defer a.Failed(true)
+		stop.end()
+		if resp != nil && resp.Body != nil {
+			resp.Body.Close()
 		}
 	}()
-	t.Trace.sending(a.req, SendInfo{Key: a.key.Name, Waited: a.note.last})
-	resp, err := t.base(a.req).RoundTrip(req)
+	t.Trace.sending(a)
+	base := t.base(a.req)
+	resp, err = base.RoundTrip(req)
 	n := a.note
+	if err == nil && resp == nil {
+		n.final, err = true, errNothing
+	}
 	if err != nil {
 		if resp != nil && resp.Body != nil {
 			resp.Body.Close() // a base that breaks the rules
 		}
-		err = stop.cause(err)
+		resp, err = nil, stop.cause(err)
 		stop.end()
-		n.reached = a.reached()
+		_, traces := base.(*http.Transport)
+		n.reached = err == errNothing || failure.Sent(err, traces || a.traced.Load(), a.wrote.Load())
 		a.Failed(n.reached)
 		done = true
+		t.Trace.done(a, nil, err)
 		return nil, err
 	}
-	if resp == nil {
-		stop.end()
-		n.final = true
-		a.Failed(true)
-		done = true
-		return nil, errNothing
-	}
 	n.reached = true
+	t.Trace.answered(a)
 	refuses := a.api.Refuses(resp)
-	t.learned(a, a.Answered(answerOf(t, a.api, resp, refuses)))
+	news := a.Answered(answerOf(t, a.api, resp, refuses))
 	resp.Request = a.req
 	if resp.Body == nil {
 		resp.Body = http.NoBody
 	}
 	if refuses {
-		t.refused(req.Context(), a, resp)
+		news = append(news, t.refused(req.Context(), a, resp)...)
 	}
+	t.Trace.learned(a, news)
 	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		// After a switch the body is a connection, and not ours to watch.
 		stop.release()
-		a.end()
+		a.Closed()
 		done = true
+		t.Trace.done(a, resp, nil)
+		a.forget()
 		return resp, nil
 	}
 	b := &body{ReadCloser: resp.Body, transport: t, attempt: a, resp: resp, stop: stop}
@@ -71,17 +81,18 @@ func (t *Transport) send(a *attempt) (*http.Response, error) {
 	return resp, nil
 }
 
-// refused reads why a request was refused, and acts on it.
-func (t *Transport) refused(ctx context.Context, a *attempt, resp *http.Response) {
+// refused reads why a request was refused, and acts on it. It returns the limits that
+// turned out to be other ones.
+func (t *Transport) refused(ctx context.Context, a *attempt, resp *http.Response) []engine.Change {
 	r := readRefusal(ctx, a.api, resp)
 	n := a.note
 	n.heeded, n.final = !r.Overload && !r.None, r.Never || r.Daily()
 	if r.None {
-		t.learned(a, a.Answered(engine.Answer{}))
-		return
+		return a.Answered(engine.Answer{})
 	}
 	changes, accepted, spent := a.Refused(refusalOf(r))
 	n.final = n.final || a.Hopeless
+	n.once = n.once && !r.Hinted // who says when to come back has not done it
 	if n.heeded {
 		if n.refusals == 0 || accepted != n.accepted {
 			n.refusals, n.accepted = 0, accepted
@@ -89,13 +100,13 @@ func (t *Transport) refused(ctx context.Context, a *attempt, resp *http.Response
 		n.refusals++
 		n.alone, n.giveUp = spent, a.GaveUp
 	}
-	t.learned(a, changes)
 	for _, v := range r.Limits {
 		if v.Model != "" {
 			t.limiters.Join(a.key, limiter.Key{Host: a.key.Host, Name: v.Model}, a.Limiter)
 		}
 	}
-	t.Trace.refused(a.req, RefusalInfo{Key: a.key.Name, Status: resp.StatusCode, Refusal: r})
+	t.Trace.refused(a, a.key.Name, resp, r)
+	return changes
 }
 
 // failedWithin heeds an error in the body of a response whose status was 200. That
@@ -105,16 +116,16 @@ func (t *Transport) failedWithin(a *attempt, resp *http.Response, kind string, d
 	if !ok || r.None {
 		return
 	}
-	changes, _, _ := a.Refused(refusalOf(r))
-	t.learned(a, changes)
-	t.Trace.refused(a.req, RefusalInfo{Key: a.key.Name, Status: resp.StatusCode, Refusal: r})
-}
-
-// learned tells of limits that turned out to be other ones.
-func (t *Transport) learned(a *attempt, list []engine.Change) {
-	for _, c := range list {
-		t.Trace.learned(a.req, LearnInfo{Key: a.key.Name, Change: Change{limitOf(c.From), limitOf(c.To)}})
+	of := &a.Request
+	if a.kept != nil && a.kept.polls != "" { // what was begun by another request has failed
+		if of = t.receipts.Request(a.key.Host, a.kept.polls); of == nil {
+			return
+		}
+		t.receipts.Done(a.key.Host, a.kept.polls, unknown)
 	}
+	changes, _, _ := of.Refused(refusalOf(r))
+	t.Trace.refused(a, of.Limiter.Key(), resp, r)
+	t.Trace.learned(a, changes)
 }
 
 // A dated is a Date header and what it says. Most responses of a second have the
@@ -165,15 +176,11 @@ func (a *attempt) closeBody() {
 	closeBody(a.req)
 }
 
-// end says that the attempt is over. The limiter may know of it for longer, until
-// something else happens to its key, and must not keep the request alive.
-func (a *attempt) end() {
-	a.req, a.body, a.note, a.usage, a.Waiting, a.Cancel = nil, nil, nil, nil, nil, nil
-	a.Closed()
+// forget lets go of the request: the limiter may know of the attempt for longer,
+// until something else happens to its key.
+func (a *attempt) forget() {
+	a.req, a.body, a.note, a.usage, a.Waiting = nil, nil, nil, nil, nil
 }
-
-// reached reports whether the request may have reached the server.
-func (a *attempt) reached() bool { return !a.traced.Load() || a.wrote.Load() }
 
 // outgoing returns the request as it is passed on, and what stops it when the
 // Timeout is over.
@@ -275,10 +282,11 @@ func (e *timeoutError) Is(target error) bool { return target == context.Deadline
 // wait has a request wait in the queue, and returns why it may not be sent.
 func (t *Transport) wait(a *attempt) error {
 	n := a.note
-	a.MaxWait, a.MaxQueue, a.Cancel = t.MaxWait, t.MaxQueue, a.req.Cancel
+	a.MaxWait, a.MaxQueue = t.MaxWait, t.MaxQueue
 	if n.place == 0 {
-		n.place = t.places.Add(1)
+		n.place, n.class = t.places.Add(1), a.Class
 	} else {
+		a.Class = n.class
 		a.MaxQueue = 0 // its place is its own
 		if t.MaxWait > 0 {
 			if a.MaxWait -= n.waited; a.MaxWait <= 0 {
@@ -287,22 +295,57 @@ func (t *Transport) wait(a *attempt) error {
 		}
 	}
 	a.Place = n.place
-	if t.Trace != nil && t.Trace.Waiting != nil {
-		a.Waiting = func(ahead int, estimate time.Duration) {
-			t.Trace.Waiting(a.req, WaitInfo{Key: a.key.Name, Ahead: ahead, Estimate: estimate})
-		}
-	}
-	err := a.Limiter.Acquire(a.req.Context(), &a.Request)
+	abandoned := t.Trace.waiting(a)
+	ctx, end := canceled(a.req)
+	defer end()
+	err := a.Limiter.Acquire(ctx, &a.Request)
 	for err == limiter.ErrForgotten {
 		t.limiters.Drop(a.key, a.Limiter)
-		if a.Limiter, err = t.limiter(a); err == nil {
-			err = a.Limiter.Acquire(a.req.Context(), &a.Request)
+		if err = a.locate(t); err == nil {
+			err = a.Limiter.Acquire(ctx, &a.Request)
 		}
 	}
 	n.last = a.Waited
 	n.waited += n.last
-	if errors.Is(err, limiter.ErrRejected) {
-		return limitError(a.key.Name, a.Rejection)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, limiter.ErrRejected):
+		return limitError(t, a)
+	case ctx.Err() == nil:
+		return err
+	}
+	if err = ctx.Err(); context.Cause(ctx) == errCancel {
+		err = errCancel
+	}
+	if abandoned != nil {
+		abandoned()
+	}
+	if a.Slots != (refill.Limit{}) {
+		return &slotError{a.key.Name, limitOf(a.Slots), a.Waited, err}
 	}
 	return err
+}
+
+// canceled returns the context of a request, which is done as well when its Cancel
+// is closed, and what ends the watch over that.
+func canceled(req *http.Request) (context.Context, func()) {
+	ctx, ch := req.Context(), req.Cancel //nolint:staticcheck // deprecated, and heeded by http.Transport
+	if ch == nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	select {
+	case <-ch:
+		cancel(errCancel)
+	default:
+		go func() {
+			select {
+			case <-ch:
+				cancel(errCancel)
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, func() { cancel(nil) }
 }

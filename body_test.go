@@ -20,10 +20,8 @@ import (
 	"example.com/tollgate"
 )
 
-const chat = "https://api.openai.com/v1/chat/completions"
-
-// post returns a request whose body cannot be had twice.
-func post(ctx context.Context, t *testing.T, url string, body io.Reader) (*http.Request, *readCloser) {
+// oneShot returns a request whose body cannot be had twice.
+func oneShot(ctx context.Context, t *testing.T, url string, body io.Reader) (*http.Request, *readCloser) {
 	t.Helper()
 	b := &readCloser{Reader: body}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, b)
@@ -89,7 +87,7 @@ func TestIdleBody(t *testing.T) {
 					}
 					req.Cancel = ended //nolint:staticcheck // old clients set it, and http.Client does
 					began := time.Now()
-					if _, err := rt.RoundTrip(req); err != want {
+					if _, err := rt.RoundTrip(req); !errors.Is(err, want) {
 						t.Errorf("error %v, want %v", err, want)
 					}
 					if got := time.Since(began); got != 5*time.Second {
@@ -132,7 +130,7 @@ func TestCancel(t *testing.T) {
 				req.Cancel = cancel //nolint:staticcheck // old clients set it, and http.Client does
 				began := time.Now()
 				time.AfterFunc(400*time.Millisecond, func() { close(cancel) })
-				if _, err := rt.RoundTrip(req); err != context.Canceled {
+				if _, err := rt.RoundTrip(req); !errors.Is(err, context.Canceled) {
 					t.Errorf("error %v, want the context's", err)
 				}
 				if got := time.Since(began); got != 400*time.Millisecond {
@@ -236,7 +234,7 @@ func TestBodyUnread(t *testing.T) {
 				}
 				send := func() *metered {
 					body := &metered{Reader: strings.NewReader(`{"model":"x"}`)}
-					req, _ := post(ctx, t, test.url, body)
+					req, _ := oneShot(ctx, t, test.url, body)
 					go func() {
 						if resp, err := tr.RoundTrip(req); err != nil {
 							t.Error(err)
@@ -368,7 +366,7 @@ func TestMaxBuffered(t *testing.T) {
 						h.add(n)
 						return n, err
 					}
-					req, _ := post(t.Context(), t, chat, body)
+					req, _ := oneShot(t.Context(), t, chat, body)
 					if test.length {
 						req.ContentLength = size
 					}
@@ -418,7 +416,7 @@ func TestMaxBufferedNone(t *testing.T) {
 				before = s[0].Limits[0].Left
 			}
 			body := &metered{Reader: generated(3000, "gpt-5", true)}
-			req, _ := post(t.Context(), t, chat, body)
+			req, _ := oneShot(t.Context(), t, chat, body)
 			req.ContentLength = test.length
 			resp, err := tr.RoundTrip(req)
 			if err != nil {
@@ -470,7 +468,7 @@ func TestMaxBufferedWaits(t *testing.T) {
 					resp.Body.Close()
 				})
 				synctest.Wait()
-				req, body := post(ctx, t, chat, generated(size, "gpt-5", false))
+				req, body := oneShot(ctx, t, chat, generated(size, "gpt-5", false))
 				req.ContentLength = size
 				began := time.Now()
 				if _, err := tr.RoundTrip(req); !errors.Is(err, test.want) {
@@ -484,7 +482,7 @@ func TestMaxBufferedWaits(t *testing.T) {
 				}
 				pw.Close()
 				wg.Wait()
-				req, _ = post(t.Context(), t, chat, generated(size, "gpt-5", false))
+				req, _ = oneShot(t.Context(), t, chat, generated(size, "gpt-5", false))
 				req.ContentLength = size
 				resp, err := tr.RoundTrip(req)
 				if err != nil {
@@ -503,7 +501,7 @@ func TestBodyNotReadAfterwards(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		buf := bytes.Repeat([]byte("a"), 1<<20)
 		r := bytes.NewReader(buf)
-		req, _ := post(ctx, t, chat, readFunc(func(p []byte) (int, error) {
+		req, _ := oneShot(ctx, t, chat, readFunc(func(p []byte) (int, error) {
 			n, err := r.Read(p[:min(len(p), 100)])
 			if r.Len() < len(buf)/2 {
 				cancel()
@@ -529,7 +527,7 @@ func TestRequestFreed(t *testing.T) {
 		"Retry":     &tollgate.Retry{Base: &tollgate.Transport{Base: roundTripFunc(ok)}},
 	} {
 		request := func() weak.Pointer[http.Request] {
-			req, _ := post(t.Context(), t, flash, strings.NewReader("{}"))
+			req, _ := oneShot(t.Context(), t, flash, strings.NewReader("{}"))
 			resp, err := rt.RoundTrip(req)
 			if err != nil {
 				t.Fatal(err)

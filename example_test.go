@@ -2,7 +2,9 @@ package tollgate_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"log"
 	"log/slog"
@@ -71,4 +73,38 @@ func ExampleBucket() {
 	// Output:
 	// true true false 0
 	// true
+}
+
+// One line publishes the state of every key at /debug/vars.
+func ExampleTransport_Status() {
+	api := httptest.NewServer(http.NotFoundHandler())
+	defer api.Close()
+	t := &tollgate.Transport{Quotas: tollgate.Quotas{"*": {tollgate.Concurrency(5), {N: 10, Per: time.Minute}}}}
+	expvar.Publish("tollgate", expvar.Func(func() any { return t.Status() }))
+
+	resp, err := (&http.Client{Transport: t}).Get(api.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp.Body.Close()
+	var list []tollgate.Status // as another program reads it
+	if err := json.Unmarshal([]byte(expvar.Get("tollgate").String()), &list); err != nil {
+		log.Fatal(err)
+	}
+	for _, l := range list[0].Limits {
+		fmt.Println(l)
+	}
+	// Output:
+	// 5 of 5 requests at once left
+	// 9 of 10 requests per minute left
+}
+
+// Metrics of your own beside the log.
+func ExampleJoinTraces() {
+	retries := expvar.NewInt("retries")
+	count := &tollgate.Trace{
+		Retrying: func(*http.Request, tollgate.RetryInfo) { retries.Add(1) },
+	}
+	client := tollgate.NewClient(tollgate.GeminiFree)
+	client.Transport.(*tollgate.Retry).Trace = tollgate.JoinTraces(count, tollgate.LogTrace(slog.Default()))
 }

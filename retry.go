@@ -1,20 +1,26 @@
 package tollgate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
 
+	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/readahead"
+	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
 
@@ -28,11 +34,17 @@ import (
 // full jitter first, and then take their turn. Over any Base that has no
 // Transport in it, the time that the server asks for is waited out.
 //
+// A POST or PATCH may have been done although it met a 5xx or a lost connection: it
+// is sent again only if the server has refused it (429), if it never reached the
+// server, if it has an Idempotency-Key or its like in its header (X-Idempotency-Key,
+// PayPal-Request-Id, …), if it is a call of a model that generates, or if Resend
+// says that it is harmless.
+//
 // Not sent again are requests whose context is done, that were not sent because
-// of a limit, that no waiting helps, whose body cannot be had again (see
-// http.Request.GetBody), and those that create something, such as uploads and
-// batches, when they may have done so. When tries run out, the caller gets the
-// last response, its body unread.
+// of a limit, that no waiting helps, that are not valid, or whose body cannot be had
+// again (see http.Request.GetBody). Errors that will most likely come again, such as
+// that of a host that does not exist, are tried once more at most. When tries run
+// out, the caller gets the last response, its body unread.
 //
 // A Retry is safe for concurrent use by multiple goroutines; its fields must
 // not change after first use.
@@ -44,7 +56,18 @@ type Retry struct {
 	// Negative: never.
 	Max int
 
+	// Resend reports whether a request, which may have been done already, is
+	// harmless to send again. It is asked about those that are not known to be:
+	// a POST whose idempotency key is in its body, as Square's, or that only
+	// reads, as a GraphQL query. nil: none is.
+	Resend func(*http.Request) bool
+
+	// Trace has functions to call: of a Retry, that is Retrying. nil: those of
+	// the Transport that made the attempt.
+	Trace *Trace
+
 	zero Transport // stands in for a nil Base
+	ends sdk.Ends  // of requests that an SDK sends again whatever the response says
 }
 
 const (
@@ -59,14 +82,36 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errNoURL
 	}
-	t := &try{base: r.base(), req: req, max: max(r.Max, 0)}
+	if ended, resp, err := r.ends.Of(req); ended {
+		closeBody(req)
+		return resp, err
+	}
+	t := &try{retry: r, base: r.base(), req: req, max: max(r.Max, 0)}
 	if r.Max == 0 {
 		t.max = defaultMax
 	}
-	ctx := context.WithValue(req.Context(), tryKey{}, t)
+	t.ctx = context.WithValue(req.Context(), tryKey{}, t)
+	if _, ok := t.base.(*Transport); !ok {
+		t.ctx = t.tracing(t.ctx)
+	}
+	ctx, end := canceled(req)
+	defer end()
+	done := false
+	defer func() {
+		if !done && t.resp != nil { // Resend, or a function of Trace, panics
+			t.resp.Body.Close()
+		}
+	}()
 	_, err := r.engine(t).Do(&retryablehttp.Request{Request: token.WithContext(ctx)})
-	if err != nil && err == ctx.Err() {
-		return nil, err // done while backing off: the last response is closed
+	done = true
+	if err != nil && err == ctx.Err() { // done while backing off: the last response is closed
+		if context.Cause(ctx) == errCancel {
+			err = errCancel
+		}
+		return nil, err
+	}
+	if t.max > 0 {
+		return r.ends.Keep(req, t.resp, t.err)
 	}
 	return t.resp, t.err
 }
@@ -81,10 +126,9 @@ func (r *Retry) base() http.RoundTripper {
 	return &r.zero
 }
 
-// engine returns go-retryablehttp's loop, and nothing else of it. What it
-// passes around is a token for the real request, which therefore meets none of
-// the things that its http.Client does to requests and responses (redirects,
-// credentials in URLs, RequestURI), nor those that it does to bodies.
+// engine returns go-retryablehttp's loop, and nothing else of it. What it passes
+// around is a token for the real request, which so meets none of what its http.Client
+// does to requests and responses (redirects, credentials in URLs, bodies).
 func (r *Retry) engine(t *try) *retryablehttp.Client {
 	return &retryablehttp.Client{
 		HTTPClient:   &http.Client{Transport: t}, // without CloseIdleConnections, which the engine calls when it gives up
@@ -99,16 +143,21 @@ var token = &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", 
 
 // A try is one request and what has become of it so far.
 type try struct {
+	retry  *Retry
 	base   http.RoundTripper
 	req    *http.Request
+	ctx    context.Context // of each attempt
 	max    int
 	n      int  // attempts
 	failed int  // of those, how many were not refused by a key that others use up as well
+	lasts  int  // of those, how many failed in a way that will most likely come again
 	final  bool // there is no use in another
 	resp   *http.Response
 	err    error
-	last   *note         // of the attempt; nil: no Transport has seen it
+	last   *labelled     // the attempt's note; nil: no Transport has seen it
 	wait   time.Duration // that the server asked for, where no Transport heeds it
+
+	traced, wrote atomic.Bool // where no Transport is next: see attempt
 
 	mu    sync.Mutex
 	notes []*labelled
@@ -119,6 +168,7 @@ type try struct {
 type note struct {
 	try    *try // nil: there is no next attempt
 	place  uint64
+	class  *queue.Class
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
 
@@ -194,7 +244,7 @@ func (n *note) end(resp *http.Response) {
 
 // noted returns the note that the result of an attempt is of: the last one that
 // returned this very response, else that of the request itself, else the last one.
-func (t *try) noted(resp *http.Response) *note {
+func (t *try) noted(resp *http.Response) *labelled {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var found *labelled
@@ -215,27 +265,22 @@ func (t *try) noted(resp *http.Response) *note {
 			found = n
 		}
 	}
-	if found == nil {
-		return nil
-	}
-	return &found.note
+	return found
 }
 
-// RoundTrip makes one attempt. The response is a token for the real one, with
-// its body, which the engine drains and closes before the next attempt.
-func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
-	req := t.req.WithContext(token.Context())
+// RoundTrip makes one attempt. The response is a token for the real one, with its
+// body, which the engine drains and closes before the next attempt.
+func (t *try) RoundTrip(*http.Request) (*http.Response, error) {
+	req := t.req.WithContext(t.ctx)
 	t.resp, t.err, t.wait, t.last, t.final = nil, nil, 0, nil, false
+	t.traced.Store(false)
+	t.wrote.Store(false)
 	t.mu.Lock()
 	for _, n := range t.notes {
 		n.ended = 0
 	}
 	t.mu.Unlock()
-	if t.n++; t.n > 1 && canceled(t.req) {
-		t.final, t.err = true, context.Canceled
-		return nil, t.err
-	}
-	if t.n > 1 && req.GetBody != nil {
+	if t.n++; t.n > 1 && req.GetBody != nil {
 		if req.Body, t.err = getBody(req); t.err != nil {
 			t.final = true
 			return nil, t.err
@@ -264,8 +309,8 @@ func (t *try) RoundTrip(token *http.Request) (*http.Response, error) {
 type leftover struct{ try *try }
 
 func (l *leftover) Read(p []byte) (int, error) {
-	req, resp := l.try.req, l.try.resp
-	b := readahead.New(req.Context(), req.Cancel, resp.Body, -1, nil)
+	resp := l.try.resp
+	b := readahead.New(l.try.ctx, nil, resp.Body, -1, nil)
 	resp.Body = b
 	h := readahead.NewHead(b, readahead.Limits{Bytes: int64(len(p)), Within: maxStall})
 	defer h.Close()
@@ -277,8 +322,8 @@ func (l *leftover) Close() error { return l.try.resp.Body.Close() }
 
 // again decides whether to try again. It never returns an error, which would
 // be passed on beside the response.
-func (t *try) again(ctx context.Context, _ *http.Response, err error) (bool, error) {
-	return t.curable(ctx, err) && t.left(), nil
+func (t *try) again(ctx context.Context, _ *http.Response, _ error) (bool, error) {
+	return t.curable(ctx) && t.left(), nil
 }
 
 // left reports whether there are tries left. Refusals are not the request's fault
@@ -301,22 +346,17 @@ func (t *try) left() bool {
 }
 
 // curable reports whether another attempt may have a better result.
-func (t *try) curable(ctx context.Context, err error) bool {
+func (t *try) curable(ctx context.Context) bool {
 	n := t.last
-	if ctx.Err() != nil || canceled(t.req) || t.final || n != nil && n.final || t.req.Body != nil && t.req.Body != http.NoBody && t.req.GetBody == nil {
+	if ctx.Err() != nil || t.final || n != nil && n.final || t.req.Body != nil && t.req.Body != http.NoBody && t.req.GetBody == nil {
 		return false
 	}
-	api := provider.For(t.req)
-	var once bool
-	if n != nil {
-		once = n.once
-	} else {
-		once = api.Call(t.req).Once
-	}
-	undone := !once || n != nil && !n.reached
 	if t.err != nil {
-		curable, _ := retryablehttp.DefaultRetryPolicy(ctx, nil, err)
-		return curable && undone && !errors.Is(t.err, ErrLimited) && !isContext(t.err)
+		kind := failure.Of(t.err)
+		if kind == failure.Lasting {
+			t.lasts++
+		}
+		return kind != failure.Final && t.lasts < 2 && !errors.Is(t.err, ErrLimited) && t.harmless()
 	}
 	if t.resp.Header.Get("X-Should-Retry") == "false" {
 		return false
@@ -325,9 +365,9 @@ func (t *try) curable(ctx context.Context, err error) bool {
 		return true
 	}
 	code := t.resp.StatusCode
-	if n == nil && api.Refuses(t.resp) {
+	if api := provider.For(t.req); n == nil && api.Refuses(t.resp) {
 		refusal := readRefusal(ctx, api, t.resp)
-		if refusal.None || refusal.Never || refusal.Daily() || refusal.Overload && !undone {
+		if refusal.None || refusal.Never || refusal.Daily() || refusal.Overload && !refusal.Hinted && !t.harmless() {
 			return false
 		}
 		if refusal.Hinted {
@@ -335,49 +375,57 @@ func (t *try) curable(ctx context.Context, err error) bool {
 		}
 		return true
 	}
-	return undone && (code == http.StatusRequestTimeout || code >= 500 && code != http.StatusNotImplemented)
+	return (code == http.StatusRequestTimeout || code >= 500 && code != http.StatusNotImplemented) && t.harmless()
+}
+
+// harmless reports whether it does no harm to send the request again, though its
+// fate is not known.
+func (t *try) harmless() bool {
+	switch n := t.last; {
+	case n != nil && (!n.once || !n.reached):
+		return true
+	case n == nil && !provider.For(t.req).Call(t.req).Once:
+		return true
+	case n == nil && t.err != nil && !failure.Sent(t.err, t.traced.Load(), t.wrote.Load()):
+		return true
+	}
+	return t.retry.Resend != nil && t.retry.Resend(t.req)
+}
+
+// tracing returns a context in which the base reports how far the request is on
+// its way to the server.
+func (t *try) tracing(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn:      func(string) { t.traced.Store(true) },
+		WroteHeaders: func() { t.wrote.Store(true) },
+	})
 }
 
 // maxHint is the longest wait that is waited out where no Transport heeds it.
 const maxHint = time.Hour
 
-// canceled reports whether the request was cancelled by its channel.
-func canceled(req *http.Request) bool {
-	select {
-	case <-req.Cancel:
-		return true
-	default:
-		return false
+// backoff returns how long to wait before the next attempt, and tells of that.
+func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) (wait time.Duration) {
+	if n := t.last; n == nil || !n.heeded {
+		wait = max(t.wait, rand.N(min(minBackoff<<min(t.failed-1, 10), maxBackoff)))
 	}
+	t.tell(wait)
+	return wait
 }
 
-// backoff returns how long to wait before the next attempt, the n-th from 0.
-func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
-	if t.last != nil && t.last.heeded {
-		return 0
+// tell tells of the next attempt.
+func (t *try) tell(wait time.Duration) {
+	i := RetryInfo{Attempt: t.n + 1, Cause: t.err, Wait: wait}
+	trace := t.retry.Trace
+	if t.last != nil {
+		i.Key = t.last.key.Name
+		trace = cmp.Or(trace, t.last.transport.Trace)
 	}
-	most := min(minBackoff<<min(t.failed-1, 10), maxBackoff)
-	wait := max(t.wait, rand.N(most))
-	if t.req.Cancel == nil {
-		return wait
+	if trace == nil || trace.Retrying == nil {
+		return
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.req.Cancel: // which the engine does not know
-	case <-t.req.Context().Done():
+	if i.Cause == nil {
+		i.Status, i.Cause = t.resp.StatusCode, statusError(t.resp.StatusCode)
 	}
-	return 0
-}
-
-// isContext reports whether err is a context's, and not just a timeout that
-// passes for one.
-func isContext(err error) bool {
-	for ; err != nil; err = errors.Unwrap(err) {
-		if err == context.Canceled || err == context.DeadlineExceeded {
-			return true
-		}
-	}
-	return false
+	trace.Retrying(t.req, i)
 }

@@ -247,7 +247,7 @@ func TestStallAccepted(t *testing.T) {
 					}),
 				}
 				began := time.Now()
-				req, _ := post(t.Context(), t, test.url, strings.NewReader("{}"))
+				req, _ := oneShot(t.Context(), t, test.url, strings.NewReader("{}"))
 				resp, err := (&tollgate.Retry{Base: tr}).RoundTrip(req)
 				if err != nil {
 					t.Fatal(err)

@@ -505,7 +505,7 @@ func TestTrace(t *testing.T) {
 		tr.MaxWait = 0
 		get(t, tr, flash)
 		for _, want := range []string{
-			`level=DEBUG msg="request is sent" waited=0s key=gemini-2.5-flash method=POST path=/v1beta/models/gemini-2.5-flash:generateContent`,
+			`level=DEBUG msg="request is sent" waited=0s key=gemini-2.5-flash method=POST host=generativelanguage.googleapis.com`,
 			`level=WARN msg="server refused request" status=429 hint=1m0s`,
 			`level=WARN msg="request was not sent" reason="its turn comes after MaxWait" retry_after=1m0.03s`,
 			`level=DEBUG msg="request waits for quota" ahead=0 estimate=1m0.03s`,

@@ -74,7 +74,7 @@ func (bedrock) Call(r *http.Request) Call {
 	id, method := bedrockMethod(r.URL)
 	switch method {
 	case "":
-		c.Aside = true
+		c.Aside, c.Once = true, onceAside(r)
 		return c
 	case "invoke":
 		c.Usage = invokeUsage
@@ -83,7 +83,7 @@ func (bedrock) Call(r *http.Request) Call {
 	default:
 		c.Usage = converseUsage
 	}
-	c.Key = id
+	c.Key, c.Once = id, creates(r)
 	return c
 }
 

@@ -26,7 +26,9 @@ func (cohere) Call(r *http.Request) Call {
 	}
 	c.Open = c.Open || isModelCall(r) // it speaks OpenAI's language as well
 	if c.Aside = !c.Open; c.Open {
-		c.Boundary = boundary(r)
+		c.Once, c.Boundary = creates(r), boundary(r)
+	} else {
+		c.Once = onceAside(r)
 	}
 	return c
 }

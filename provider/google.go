@@ -28,6 +28,9 @@ func isGoogle(host string) bool {
 func (google) Call(r *http.Request) Call {
 	c := HTTP.Call(r)
 	c.Zone = pacific() // where their days begin
+	if c.Once && strings.Contains(r.URL.RawQuery, "requestId=") {
+		c.Once = r.URL.Query().Get("requestId") == "" // Compute Engine's idempotency key: https://google.aip.dev/155
+	}
 	return c
 }
 

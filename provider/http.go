@@ -18,7 +18,7 @@ type plain struct{}
 func (plain) Name() string { return "http" }
 
 func (plain) Call(r *http.Request) Call {
-	return Call{Key: Host(r), Cost: Cost{Requests: 1}, Once: creates(r)}
+	return Call{Key: Host(r), Cost: Cost{Requests: 1}, Once: once(r)}
 }
 
 func (plain) Read(*Call, io.Reader, bool) {}
@@ -56,25 +56,6 @@ func Host(r *http.Request) string {
 		return strings.TrimSuffix(host, ":443")
 	}
 	return host
-}
-
-// creates reports whether a call makes something that a second one would make
-// again: uploads, files, batches, caches, fine-tuning jobs and tuned models, at
-// every API that has them under these names.
-func creates(r *http.Request) bool {
-	return (r.Method == http.MethodPost || r.Method == http.MethodPatch) && creating(r.URL.Path) &&
-		r.Header.Get("Idempotency-Key") == "" && r.Header.Get("X-Idempotency-Key") == ""
-}
-
-func creating(path string) bool {
-	switch last := path[strings.LastIndexByte(path, '/')+1:]; last {
-	case "files", "batches", "cachedContents", "tunedModels", "tuningJobs", "jobs", "uploads", "batchPredictionJobs":
-		return true
-	default:
-		_, method, _ := strings.Cut(last, ":")
-		return strings.HasPrefix(method, "batchGenerate") || strings.HasPrefix(method, "asyncBatch") ||
-			method == "predictLongRunning" || strings.Contains(path, "/upload/") || strings.Contains(path, "/uploads/")
-	}
 }
 
 // cutLast cuts a path before its last segment.

@@ -121,7 +121,11 @@ func (openAI) Call(r *http.Request) Call {
 func modelCall(r *http.Request) Call {
 	c := HTTP.Call(r)
 	c.Open = isModelCall(r)
-	c.Aside = !c.Open
+	if c.Aside = !c.Open; c.Open {
+		c.Once = creates(r)
+	} else {
+		c.Once = onceAside(r)
+	}
 	if c.Refill = dialectOf(r).refill; c.Refill == Auto {
 		c.Refill = Steady
 	}

@@ -34,3 +34,22 @@ func (r Refill) String() string {
 	}
 	return fmt.Sprintf("Refill(%d)", uint8(r))
 }
+
+// MarshalText returns the rule as a word.
+func (r Refill) MarshalText() ([]byte, error) {
+	if r > Calendar {
+		return nil, fmt.Errorf("provider: no rule has the number %d", uint8(r))
+	}
+	return []byte(r.String()), nil
+}
+
+// UnmarshalText reads what MarshalText returns.
+func (r *Refill) UnmarshalText(text []byte) error {
+	for x := Auto; x <= Calendar; x++ {
+		if x.String() == string(text) {
+			*r = x
+			return nil
+		}
+	}
+	return fmt.Errorf("provider: no rule is called %q", text)
+}

@@ -13,6 +13,7 @@ import (
 // stays shut for longer each time, whatever the server says.
 type backoff struct {
 	until  time.Duration // shut until then
+	why    Why           // what shut it last
 	long   time.Duration // until then on account of a quota that nobody knows: who does not want to wait for hours is turned away
 	since  time.Duration // when it was last refused: refusals of earlier requests belong to that
 	row    int           // refusals in a row, each of a request let go after the one before
@@ -81,9 +82,16 @@ func (b *backoff) refused(t, let time.Duration) bool {
 	return true
 }
 
+// shut shuts until the given time, if it is not shut for longer already.
+func (b *backoff) shut(until time.Duration, why Why) {
+	if until > b.until {
+		b.until, b.why = until, why
+	}
+}
+
 // pause shuts for as long as the server said.
 func (b *backoff) pause(t, wait time.Duration) {
-	b.until = max(b.until, t+wait)
+	b.shut(t+wait, Refusing)
 	b.width = 1
 }
 
@@ -92,7 +100,7 @@ func (b *backoff) pause(t, wait time.Duration) {
 func (b *backoff) bare(t time.Duration, again bool) {
 	if !again {
 		b.length = min(max(2*b.length, minPause), maxPause)
-		b.until = max(b.until, t+b.length+b.jitter(b.length/4))
+		b.shut(t+b.length+b.jitter(b.length/4), Refusing)
 	}
 	b.width = 1
 }
@@ -112,7 +120,7 @@ func (b *backoff) persist(t, gap, per time.Duration) bool {
 		wait *= 2
 	}
 	wait = min(wait, most)
-	b.until = max(b.until, t+wait+b.jitter(wait/16))
+	b.shut(t+wait+b.jitter(wait/16), Refusing)
 	b.width = 1
 	return true
 }

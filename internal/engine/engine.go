@@ -5,7 +5,7 @@
 // shell around it that has.
 //
 // Where to look for what: engine.go has the events, serve.go who goes next and
-// when, refusal.go what a refusal means, inforce.go what a limit is really worth,
+// when, rank.go what tenants share, refusal.go what a refusal means, inforce.go what a limit is really worth,
 // learn.go what the server states, backoff.go pauses and the slow start after
 // them, pacer.go and ramp.go how far apart requests are sent, limit.go the sums
 // over all limits, shared.go a quota kept in a store and journal.go one kept in a
@@ -15,6 +15,7 @@ package engine
 import (
 	"time"
 
+	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
@@ -30,6 +31,7 @@ type Decisions struct {
 	Reject   []*Request    // turn these away: see Request.Rejection
 	WakeAt   time.Duration // call Tick then; refill.Never: no need to
 	Changes  []Change      // limits that are other ones now
+	Pauses   []Pause       // that have begun, were put off or are over
 	Sync     bool          // Synced is waited for
 	Book     []Booking     // to be written down
 	Exchange bool          // Exchange has a batch for the store
@@ -39,7 +41,8 @@ type Decisions struct {
 // An Engine is the limits of one key, who waits for them, and what is on its way.
 type Engine struct {
 	t, wall time.Duration // of the event
-	queue   queue.Queue[*Request]
+	queue   queue.Fair[*Request]
+	ranks   ranks
 	limits  limits
 	backoff backoff
 	pacer   pacer
@@ -54,6 +57,7 @@ type Engine struct {
 	drained  time.Duration // until when all was drained when those in the queue were last told
 	lateFrom uint64        // a look at the queue is to be gone on with, from there
 	strict   bool          // that look
+	told     time.Duration // until when a pause was told of; 0: there is none
 	heaviest int64         // the most tokens that one in the queue was estimated at
 	capped   bool          // one in the queue weighs less than its estimate
 	ahead    int           // how many went before the last one that joined the queue
@@ -120,6 +124,8 @@ func (e *Engine) Decide() Decisions {
 	d.WakeAt, d.TellAt = e.wake, refill.Never
 	if e.lateFrom > 0 {
 		d.WakeAt = e.t
+	} else if e.ranks.judge > 0 {
+		d.WakeAt = min(d.WakeAt, max(e.ranks.judge, e.t))
 	}
 	if e.shared != nil {
 		d.TellAt = e.shared.wakeAt()
@@ -152,7 +158,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		}
 	}
 	head := e.queue.Head()
-	if !e.shared.up() && (head == nil || r.Place < head.Place) {
+	if !e.shared.up() && (head == nil || r.Place < head.Place && r.Class == nil && !e.queue.Classed()) {
 		switch at := e.ready(r); {
 		case at > e.t:
 		case !e.journal.needs(&e.limits, &r.cost) || e.journal.synced:
@@ -165,6 +171,9 @@ func (e *Engine) Arrive(now Now, r *Request) {
 	}
 	e.join(r)
 }
+
+// Estimate returns what a request would be charged now.
+func (e *Engine) Estimate(d estimate.Draw) refill.Cost { return e.limits.estimates.Cost(d) }
 
 // Joined returns how many go before the request that has just joined the queue, and
 // in how long it will go, as far as can be said.
@@ -235,7 +244,7 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 		switch l := e.limits.at(v); {
 		case v.Left < 0:
 		case l == nil && v.Left == 0 && v.Full > 0 && v.Per == 0: // of whatever it is, nothing is left until then
-			e.backoff.until = max(e.backoff.until, e.t+min(v.Full, maxHint))
+			e.backoff.shut(e.t+min(v.Full, maxHint), NothingLeft)
 		case l != nil:
 			lower(l, e.t, r.when, v.Left, v.Full)
 			e.shared.report(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, Ago: r.when}, false)
@@ -258,6 +267,9 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 	if len(e.out.Changes) > 0 {
 		e.putOff()
 	}
+	if len(a.Levels) > 0 {
+		tellPause(e)
+	}
 	if !a.Refused { // else it is about to turn out why
 		e.serve()
 	}
@@ -268,6 +280,7 @@ func (e *Engine) Refused(now Now, r *Request, f Refusal) {
 	e.at(now)
 	r.denied = true
 	refuse(e, r, f)
+	tellPause(e)
 }
 
 // Settled is the event that it has turned out what a request has cost; negative:
@@ -280,7 +293,7 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 	r.final = true
 	for i, drawn := range r.drawn {
 		l := e.limits.list[i]
-		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 {
+		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 && !r.Draw.Nothing(l.Limit().Unit) {
 			if more := min(n-drawn, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
 				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.when}, more > l.n()/4)
@@ -350,6 +363,7 @@ func (e *Engine) Exchange() share.Batch { return e.shared.batch }
 func (e *Engine) Replied(now Now, r share.Reply) {
 	e.at(now)
 	e.shared.replied(e, r)
+	tellPause(e)
 	e.serve()
 }
 

@@ -69,7 +69,8 @@ func refuse(e *Engine, r *Request, f Refusal) {
 		e.serve()
 		return
 	case len(f.Limits) == 0 && f.Wait > e.limits.longest() && f.Wait <= longHint:
-		e.backoff.long, e.backoff.until = max(e.backoff.long, t+f.Wait), max(e.backoff.until, t+f.Wait)
+		e.backoff.long = max(e.backoff.long, t+f.Wait)
+		e.backoff.shut(t+f.Wait, LongWait)
 		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: f.Wait}, true)
 		r.Hopeless = true
 		e.late(true)
@@ -82,7 +83,7 @@ func refuse(e *Engine, r *Request, f Refusal) {
 		if f.Wait <= 0 {
 			return
 		}
-		e.backoff.until = max(e.backoff.until, t+min(f.Wait, maxHint))
+		e.backoff.shut(t+min(f.Wait, maxHint), Overloaded)
 		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: min(f.Wait, maxHint)}, true)
 		e.putOff()
 		e.serve()

@@ -17,7 +17,9 @@ type Request struct {
 	Rule     refill.Rule   // the rule for limits that the server states
 	MaxWait  time.Duration // longest time in the queue; 0: any; negative: none at all
 	Deadline time.Duration // when it is of no use any more; 0: never
-	MaxQueue int           // longest queue that it may join; 0: any
+	MaxQueue int           // longest queue of its tenant that it may join; 0: any
+	Class    *queue.Class  // whom it is from; nil: anybody
+	Told     bool          // Joined will be asked for
 	Owner    any           // the engine does not look at it
 
 	// Hopeless says that the request was refused and that trying again is of no
@@ -47,11 +49,21 @@ type Request struct {
 	before, after *Request // among those on their way
 }
 
+// Later returns a request that stands for r when that has ended: for what it turns
+// out to have cost, or why it was refused, long afterwards.
+func (r *Request) Later() *Request {
+	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, taken: r.taken, when: r.when, drawn: r.drawn, stage: r.stage, closed: true}
+}
+
 // Going reports whether the request may be sent.
 func (r *Request) Going() bool { return r.stage > waiting }
 
 // Waiting reports whether the request is in the queue.
 func (r *Request) Waiting() bool { return r.waiter.In() }
+
+// Estimate returns what the request is estimated to draw on limits, once it was let
+// go.
+func (r *Request) Estimate() refill.Cost { return r.cost }
 
 // HoldsSlot reports whether the request holds tokens that come back when its
 // response's body is closed.
@@ -94,6 +106,7 @@ type Rejection struct {
 	Limit  refill.Limit // the one that would have been waited for longest; zero if it was none
 	Reason Reason
 	After  time.Duration // in which a request of its size would have its turn; refill.Never: never, as far as is known
+	Why    Why           // why the key is shut, if that is what would have been waited for
 	Err    error         // the engine does not look at it
 }
 

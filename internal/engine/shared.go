@@ -288,6 +288,9 @@ func (s *shared) heed(e *Engine, r share.Reply) {
 		l.Drain(e.t+x.Dry, true, 0)
 	}
 	if r.Pause > 0 {
+		if e.backoff.until <= e.t {
+			e.backoff.why = Elsewhere
+		}
 		e.backoff.until = max(e.backoff.until, e.t+r.Pause)
 	}
 }
@@ -296,6 +299,7 @@ func (s *shared) heed(e *Engine, r share.Reply) {
 // the others leave room for it.
 func (s *shared) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest *limit) {
 	turn = max(e.t, e.backoff.until, s.next)
+	limited := e.t // by limits alone
 	for i, l := range e.limits.list {
 		n := e.limits.asked(l, w)
 		if n == 0 {
@@ -316,9 +320,13 @@ func (s *shared) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest *
 				}
 			}
 		}
+		limited = max(limited, at)
 		if at > turn || slowest == nil {
 			turn, slowest = max(at, turn), l
 		}
+	}
+	if limited < e.backoff.until && turn <= e.backoff.until {
+		slowest = nil // it is the pause that takes the longest
 	}
 	return turn, slowest
 }

@@ -14,6 +14,7 @@ import (
 
 	"example.com/tollgate/internal/dayfile"
 	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/refill"
 )
 
@@ -34,14 +35,19 @@ func Mono() time.Duration { return time.Since(epoch) }
 type Limiter struct {
 	key   string
 	store Store         // nil: the quota is nobody else's
-	tell  func(error)   // called when the store no longer answers, and with nil when it does again; nil: not
 	out   time.Duration // the longest that an exchange with it may take
 	file  *dayfile.File // where limits of a day are written down; nil: nowhere
 	name  string        // under which
 	named bool          // it stays when it is idle
 
+	shared    *Shared                             // nil: the quota is nobody else's
+	tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
+	outages   *Outages                            // that tell was called for
+	exchanged func(took time.Duration, err error) // called after each exchange; nil: nothing
+
 	tokens  atomic.Bool             // it has limits of tokens
 	waiting atomic.Int64            // how many wait
+	paused  atomic.Bool             // there is something in pauses
 	reports atomic.Pointer[Request] // what was reported without the lock, and not taken in yet
 
 	mu        sync.Mutex
@@ -51,7 +57,8 @@ type Limiter struct {
 	teller    *time.Timer   // of what is to be told the store
 	tellAt    time.Duration
 	news      []engine.Change // that nobody was told of yet
-	away      error           // why the store does not answer; nil: it does
+	pauses    []engine.Pause  // likewise
+	away      *Outage         // the store does not answer; nil: it does
 	forgotten bool
 	looked    time.Duration // when the machine's clock was last looked at
 	ahead     time.Duration // how far it was ahead of ours
@@ -69,22 +76,28 @@ var ErrRejected = errors.New("tollgate: rejected")
 
 // Options say what a limiter keeps.
 type Options struct {
-	Limits []refill.Limit
-	File   *dayfile.File  // nil: what was spent of a day is not written down
-	Name   string         // under which it is
-	Tell   func(error)    // called when the store no longer answers, and with nil when it does again; nil: not
-	Shared *Shared        // nil: the quota is nobody else's
-	Named  bool           // the key is configured by name: it is never forgotten
-	Memory *engine.Memory // what was learned of the key before; nil: nothing
+	Limits    []refill.Limit
+	File      *dayfile.File                       // nil: what was spent of a day is not written down
+	Name      string                              // under which it is
+	Shared    *Shared                             // nil: the quota is nobody else's
+	Tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
+	Told      *Outages                            // of all keys that Tell is one for; nil: this one alone
+	Named     bool                                // the key is configured by name: it is never forgotten
+	Exchanged func(took time.Duration, err error) // called after each exchange with the store; nil: nothing
+	Memory    *engine.Memory                      // what was learned of the key before; nil: nothing
 }
 
 // New returns the limiter of a key.
 func New(key string, o Options) *Limiter {
-	l := &Limiter{key: key, file: o.File, tell: o.Tell, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
+	l := &Limiter{key: key, file: o.File, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
 	l.onTimer, l.onTeller = l.ring, l.told
 	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
 	if s := o.Shared; s != nil {
 		l.store, l.out = s.Store(key), s.timeout()
+		l.shared, l.tell, l.outages, l.exchanged = s, o.Tell, o.Told, o.Exchanged
+		if l.outages == nil {
+			l.outages = new(Outages)
+		}
 		c.Shared = &engine.Shared{OnError: s.OnError, Instances: int64(max(s.Instances, 1)), Timeout: l.out}
 	}
 	if c.Memory = o.Memory; c.Memory != nil {
@@ -111,6 +124,13 @@ func (l *Limiter) Key() string { return l.key }
 
 // CountsTokens reports whether requests draw on limits of tokens.
 func (l *Limiter) CountsTokens() bool { return l.tokens.Load() }
+
+// Estimate returns what a request would be charged now.
+func (l *Limiter) Estimate(d estimate.Draw) refill.Cost {
+	now := l.lock()
+	defer l.unlock(now)
+	return l.engine.Estimate(d)
+}
 
 // lock begins an event: it takes in what was reported without the lock.
 func (l *Limiter) lock() engine.Now {
@@ -204,10 +224,18 @@ func (l *Limiter) apply(d *engine.Decisions) {
 	if len(d.Changes) > 0 {
 		l.news = append(l.news, d.Changes...)
 	}
+	if len(d.Pauses) > 0 {
+		l.pauses = append(l.pauses, d.Pauses...)
+		l.pauses = l.pauses[max(0, len(l.pauses)-maxPauses):]
+		l.paused.Store(true)
+	}
 	if d.Exchange {
 		go l.exchange(l.engine.Exchange())
 	}
 }
+
+// maxPauses is how many pauses are kept until somebody can be told of them.
+const maxPauses = 16
 
 // wake sets a timer to the given time.
 func (l *Limiter) wake(now engine.Now, at time.Duration, set *time.Duration, timer **time.Timer, f func()) {
@@ -262,7 +290,7 @@ func (l *Limiter) entry(unit int, per time.Duration) string {
 }
 
 // Acquire waits until a request may be sent. Its error is the context's,
-// undisguised, context.Canceled if Cancel is closed, ErrRejected, ErrForgotten, or that of a store that does not answer.
+// undisguised, ErrRejected, ErrForgotten, or that of a store that does not answer.
 func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -277,6 +305,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 		r.Deadline = refill.After(now.Mono, time.Until(deadline))
 	}
 	l.engine.Zone(r.Zone)
+	r.Told = r.Waiting != nil
 	l.engine.Arrive(now, &r.Request)
 	l.act(now)
 	if !r.Request.Waiting() {
@@ -286,9 +315,10 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	r.ready = make(chan struct{})
 	l.waiting.Add(1)
 	ahead, estimate := l.engine.Joined()
+	r.Queued, r.Next = engine.Outlook(l.engine)
 	l.mu.Unlock()
 	if r.Waiting != nil {
-		r.Waiting(ahead, estimate)
+		l.join(r, ahead, estimate)
 	}
 	defer func() { r.Waited = Mono() - now.Mono }()
 	select {
@@ -297,15 +327,26 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	case <-ctx.Done():
 		l.abandon(r)
 		return ctx.Err()
-	case <-r.Cancel:
-		l.abandon(r)
-		return context.Canceled
 	}
+}
+
+// join calls the function that is for one who has to wait. If that panics, the
+// request leaves the queue.
+func (l *Limiter) join(r *Request, ahead int, estimate time.Duration) {
+	done := false
+	defer func() {
+		if !done {
+			l.abandon(r)
+		}
+	}()
+	r.Waiting(ahead, estimate)
+	done = true
 }
 
 // abandon takes a request whose context is done out of the queue.
 func (l *Limiter) abandon(r *Request) {
 	now := l.lock()
+	r.Slots, _ = engine.Slots(l.engine, now, &r.Request)
 	switch {
 	case l.engine.Leave(now, &r.Request):
 		l.waiting.Add(-1)

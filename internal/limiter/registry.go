@@ -2,6 +2,8 @@ package limiter
 
 import (
 	"hash/maphash"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,24 +63,21 @@ func (g *Registry) Find(k Key) *Limiter {
 
 // Get returns the limiter of a key, made by create if there is none. create is
 // given what was learned before, or nil.
-func (g *Registry) Get(k Key, create func(*engine.Memory) (*Limiter, error)) (*Limiter, error) {
+func (g *Registry) Get(k Key, create func(*engine.Memory) *Limiter) *Limiter {
 	s := g.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.limiters[k]; l != nil {
-		return l, nil
+		return l
 	}
-	l, err := create(s.memory[k])
-	if err != nil {
-		return nil, err
-	}
+	l := create(s.memory[k])
 	delete(s.memory, k)
 	if s.limiters == nil {
 		s.limiters = make(map[Key]*Limiter)
 	}
 	s.limiters[k] = l
 	g.arm(l)
-	return l, nil
+	return l
 }
 
 // Drop takes a limiter that was forgotten out.
@@ -114,22 +113,28 @@ func (g *Registry) Join(k, whole Key, l *Limiter) {
 	}
 }
 
-// All returns the limiters that there are.
+// All returns the limiters that there are. It holds up other requests for no longer
+// than it takes to copy a shard.
 func (g *Registry) All() []*Limiter {
 	var list []*Limiter
-	seen := make(map[*Limiter]bool)
 	for i := range g.shards {
 		s := &g.shards[i]
 		s.mu.RLock()
-		for _, l := range s.limiters {
-			if !seen[l] {
-				seen[l] = true
-				list = append(list, l)
-			}
-		}
+		some := slices.AppendSeq(make([]*Limiter, 0, len(s.limiters)), maps.Values(s.limiters))
 		s.mu.RUnlock()
+		list = append(list, some...)
 	}
-	return list
+	return distinct(list)
+}
+
+// distinct returns each limiter once: several keys may share one.
+func distinct(list []*Limiter) []*Limiter {
+	seen := make(map[*Limiter]struct{}, len(list))
+	return slices.DeleteFunc(list, func(l *Limiter) bool {
+		_, twice := seen[l]
+		seen[l] = struct{}{}
+		return twice
+	})
 }
 
 // arm sees to it that there is a sweep now that l is used.

@@ -12,12 +12,20 @@ import (
 type Request struct {
 	engine.Request
 	Limiter *Limiter
-	Cancel  <-chan struct{}                         // ends the wait when it is closed, as the context does; nil: not
 	Zone    *time.Location                          // where the API's days begin; nil: not known
 	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
 
+	// Set when Waiting is called: how many are in the queue, this one included, and
+	// in how long the first of them goes; refill.Never: that cannot be said.
+	Queued int
+	Next   time.Duration
+
 	// Waited is how long it has waited, once it does not any more.
 	Waited time.Duration
+
+	// Slots is the limit of requests at once that kept it waiting until its context
+	// was done; zero: none did.
+	Slots refill.Limit
 
 	ready chan struct{} // closed when it may go, or was turned away; nil: it does not wait
 
@@ -74,6 +82,37 @@ func (r *Request) Refused(f engine.Refusal) (changes []engine.Change, accepted u
 	return l.learned(now), accepted, spent
 }
 
+// A Pause is a time in which nothing is sent, since the server has said so.
+type Pause struct {
+	Until time.Time // zero: it is over
+	Why   engine.Why
+}
+
+// Pauses returns the pauses of the request's key that nobody was told of yet.
+func (r *Request) Pauses() (list []Pause) {
+	l := r.Limiter
+	if l == nil || !l.paused.Load() {
+		return nil
+	}
+	now := l.lock()
+	for _, p := range l.pauses {
+		x := Pause{Why: p.Why}
+		if p.Until > 0 {
+			x.Until = At(now, p.Until)
+		}
+		list = append(list, x)
+	}
+	l.pauses = nil
+	l.paused.Store(false)
+	l.unlock(now)
+	return list
+}
+
+// At returns a time of an engine by the machine's clock.
+func At(now engine.Now, t time.Duration) time.Time {
+	return time.Unix(0, int64(now.Wall)).Add(t - now.Mono).UTC()
+}
+
 // GaveUp says that the request has used up its tries.
 func (r *Request) GaveUp() {
 	now := r.Limiter.lock()
@@ -86,6 +125,16 @@ func (r *Request) Settle(c refill.Cost) {
 	now := r.Limiter.lock()
 	r.Limiter.engine.Settled(now, &r.Request, c)
 	r.Limiter.unlock(now)
+}
+
+// Later returns a request that stands for r when that has ended: for Settle and
+// Refused.
+func (r *Request) Later() *Request {
+	now := r.Limiter.lock()
+	later := &Request{Request: *r.Request.Later(), Limiter: r.Limiter}
+	r.Limiter.unlock(now)
+	later.Owner = later
+	return later
 }
 
 // Failed says that there will be no response, and whether the request may have

@@ -38,6 +38,13 @@ func (m *Memory) SetMax(n int64) {
 	m.max = max(n, 0)
 }
 
+// Max returns how many bytes there are.
+func (m *Memory) Max() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.max
+}
+
 // most returns how many bytes one body can have, at most n.
 func (m *Memory) most(n int64) int64 {
 	if m == nil {
