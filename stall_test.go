@@ -155,7 +155,7 @@ func TestStallGivenUp(t *testing.T) {
 					Quotas: tollgate.Quotas{"example.com": {tollgate.Concurrency(1)}},
 					Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 						body := drips([]byte("x"), bytes.Repeat([]byte("y"), 6000))
-						context.AfterFunc(r.Context(), func() { body.PipeReader.CloseWithError(r.Context().Err()) })
+						context.AfterFunc(r.Context(), func() { body.CloseWithError(r.Context().Err()) })
 						return &http.Response{StatusCode: 503, Header: http.Header{}, Body: body, Request: r}, nil
 					}),
 				}
