@@ -179,6 +179,47 @@ func TestMaxBufferedNone(t *testing.T) {
 	})
 }
 
+// What is charged for bytes that were not read is settled by the response, and says
+// nothing of how good estimates are.
+func TestMaxBufferedSettles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit, usage = 1_000_000, `{"usageMetadata":{"promptTokenCount":60}}`
+		var tr *tollgate.Transport
+		charged := func(req *http.Request) (sent, end int64) {
+			before := int64(limit)
+			if s := tr.Status(); len(s) > 0 {
+				before = s[0].Limits[0].Left
+			}
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent = before - tr.Status()[0].Limits[0].Left
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+				t.Error(err)
+			}
+			resp.Body.Close()
+			return sent, before - tr.Status()[0].Limits[0].Left
+		}
+		tr = &tollgate.Transport{
+			MaxBuffered: -1,
+			Base:        says(func(*http.Request, http.Header) (int, string) { return 200, usage }),
+			Quotas:      tollgate.Quotas{"gemini-2.5-flash": {tollgate.TPM(limit)}},
+		}
+		for range 5 {
+			req, _ := oneShot(t.Context(), t, flash, generated(30_000, true))
+			req.ContentLength = 30_000
+			if sent, end := charged(req); sent != 10_000 || end != 60 {
+				t.Errorf("charged %d when sent, %d in the end; want 10000 and 60", sent, end)
+			}
+		}
+		req := must(http.NewRequestWithContext(t.Context(), http.MethodPost, flash, strings.NewReader(`{"text":"`+strings.Repeat("a", 300)+`"}`)))
+		if sent, _ := charged(req); sent != 100 {
+			t.Errorf("300 characters are charged %d tokens, want 100", sent)
+		}
+	})
+}
+
 // A request for whose body there is no memory waits no longer than it may.
 func TestMaxBufferedWaits(t *testing.T) {
 	for name, test := range map[string]struct {

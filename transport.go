@@ -132,6 +132,11 @@ type Transport struct {
 // in time is not sent: the error is a [*LimitError], or what Reject makes of it.
 // If the context is done while the request waits in the queue, the error is the
 // context's.
+//
+// The request's body is closed once, also if it was not sent. Then no Read of it is
+// begun after RoundTrip has returned. One that is blocked at that time is ended by
+// the Close; RoundTrip waits for that for a tenth of a second at most, as some
+// bodies, such as that of a request in an http.Server, do not end it.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		closeBody(req)
