@@ -88,6 +88,8 @@ func TestIdleBody(t *testing.T) {
 					began := time.Now()
 					if _, err := rt.RoundTrip(req); !errors.Is(err, want) {
 						t.Errorf("error %v, want %v", err, want)
+					} else if test.cancel != strings.Contains(err.Error(), "Request.Cancel") {
+						t.Errorf("error %v, want it to tell of Cancel: %v", err, test.cancel)
 					}
 					if got := time.Since(began); got != 5*time.Second {
 						t.Errorf("took %v, want 5s", got)
