@@ -1,5 +1,5 @@
 # Each directory with a go.mod is a module of its own; go.work ties them together.
-MODULES  := . bench redislimit
+MODULES  := . bench example otelgate redislimit
 FUZZTIME ?= 5m
 SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
