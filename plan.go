@@ -64,8 +64,8 @@ func WithPriority(ctx context.Context, p Priority) context.Context {
 	return context.WithValue(ctx, priorityKey{}, p)
 }
 
-// class returns the class of a request; nil: it has none.
-func (t *Transport) class(req *http.Request) (*queue.Class, error) {
+// classOf returns the class of a request; nil: it has none.
+func classOf(t *Transport, req *http.Request) (*queue.Class, error) {
 	var p Priority
 	if t.Priority != nil {
 		p = t.Priority(req)
@@ -122,7 +122,7 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	a.note = noteOf(req, t, a.key, a.note)
 	a.note.once = call.Once
-	if a.Class, err = t.class(req); err != nil {
+	if a.Class, err = classOf(t, req); err != nil {
 		return a, err
 	}
 	if a.Limiter, err = t.limiter(a); err != nil {
