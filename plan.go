@@ -40,7 +40,7 @@ func WithTokens(ctx context.Context, n int64) context.Context {
 // tenants, none gets ahead of the other by more than the largest request of
 // each, divided by its weight. A tenant alone gets everything, and owes nothing for
 // it. Each tenant's requests go in the order in which they came; one that is sent
-// again keeps its place, and its priority.
+// again keeps its place.
 //
 // Where a deadline or MaxWait would end the wait, those who would go ahead are
 // reckoned with: a request that cannot make it any more because others have come
@@ -122,9 +122,11 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	a.note = noteOf(req, t, a.key, a.note)
 	a.note.once = call.Once
-	if a.Class, err = classOf(t, req); err != nil {
+	class, err := classOf(t, req)
+	if err != nil {
 		return a, err
 	}
+	a.From(class)
 	if a.Limiter, err = t.limiter(a); err != nil {
 		return a, err
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/provider"
 )
 
@@ -118,7 +117,6 @@ type try struct {
 type note struct {
 	try    *try // nil: there is no next attempt
 	place  uint64
-	class  *queue.Class
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
 
