@@ -268,9 +268,8 @@ func (t *Transport) wait(a *attempt) error {
 	n := a.note
 	a.MaxWait, a.MaxQueue = t.MaxWait, t.MaxQueue
 	if n.place == 0 {
-		n.place, n.class = t.places.Add(1), a.Class
+		n.place = t.places.Add(1)
 	} else {
-		a.Class = n.class
 		a.MaxQueue = 0 // its place is its own
 		if t.MaxWait > 0 {
 			if a.MaxWait -= n.waited; a.MaxWait <= 0 {

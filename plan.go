@@ -70,7 +70,7 @@ func WithKey(ctx context.Context, key string) context.Context {
 // tenants, none gets ahead of the other by more than the largest request of
 // each, divided by its weight. A tenant alone gets everything, and owes nothing for
 // it. Each tenant's requests go in the order in which they came; one that is sent
-// again keeps its place, and its priority.
+// again keeps its place.
 //
 // Where a deadline or MaxWait would end the wait, those who would go ahead are
 // reckoned with: a request that cannot make it any more because others have come
@@ -94,8 +94,8 @@ func WithPriority(ctx context.Context, p Priority) context.Context {
 	return context.WithValue(ctx, priorityKey{}, p)
 }
 
-// class returns the class of a request; nil: it has none.
-func class(t *Transport, req *http.Request) (*queue.Class, error) {
+// classOf returns the class of a request; nil: it has none.
+func classOf(t *Transport, req *http.Request) (*queue.Class, error) {
 	var p Priority
 	if t.Priority != nil {
 		p = t.Priority(req)
@@ -161,12 +161,14 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	}
 	err = a.locate(t)
 	a.note = noteOf(req, t, a.key, a.note)
-	if err == nil {
-		a.Class, err = class(t, req)
-	}
 	if err != nil {
 		return a, err
 	}
+	class, err := classOf(t, req)
+	if err != nil {
+		return a, err
+	}
+	a.From(class)
 	a.note.once = call.Once
 	if !call.Open && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
 		if call, err = a.read(call, true); err != nil {

@@ -17,7 +17,6 @@ import (
 
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
@@ -166,7 +165,6 @@ type try struct {
 type note struct {
 	try    *try // nil: there is no next attempt
 	place  uint64
-	class  *queue.Class
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
 

@@ -158,7 +158,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		}
 	}
 	head := e.queue.Head()
-	if !e.shared.up() && (head == nil || r.Place < head.Place && r.Class == nil && !e.queue.Classed()) {
+	if !e.shared.up() && (head == nil || r.Place < head.Place && r.waiter.Class == nil && !e.queue.Classed()) {
 		switch at := e.ready(r); {
 		case at > e.t:
 		case !e.journal.needs(&e.limits, &r.cost) || e.journal.synced:

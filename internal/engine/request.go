@@ -18,13 +18,7 @@ type Request struct {
 	MaxWait  time.Duration // longest time in the queue; 0: any; negative: none at all
 	Deadline time.Duration // when it is of no use any more; 0: never
 	MaxQueue int           // longest queue of its tenant that it may join; 0: any
-	Class    *queue.Class  // whom it is from; nil: anybody
-	Told     bool          // Joined will be asked for
 	Owner    any           // the engine does not look at it
-
-	// Hopeless says that the request was refused and that trying again is of no
-	// use for hours.
-	Hopeless bool
 
 	// Rejection says why the request was turned away; nil: it was not.
 	Rejection *Rejection
@@ -46,6 +40,12 @@ type Request struct {
 	deemedOK bool          // counted as accepted, since no refusal came in a flight
 	stays    bool          // waits for a limit of a day too
 
+	// Told says that Joined will be asked for. Whoever makes the request sets it.
+	Told bool
+	// Hopeless says that the request was refused and that trying again is of no
+	// use for hours.
+	Hopeless bool
+
 	before, after *Request // among those on their way
 }
 
@@ -54,6 +54,9 @@ type Request struct {
 func (r *Request) Later() *Request {
 	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, taken: r.taken, when: r.when, drawn: r.drawn, stage: r.stage, closed: true}
 }
+
+// From says whom the request is from, before it comes; nil: anybody.
+func (r *Request) From(c *queue.Class) { r.waiter.Class = c }
 
 // Going reports whether the request may be sent.
 func (r *Request) Going() bool { return r.stage > waiting }

@@ -42,14 +42,14 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 
 // join puts a request into the queue unless its turn would come too late.
 func (e *Engine) join(r *Request) {
-	if r.Class == nil && e.queue.Classed() {
-		r.Class = &queue.Class{}
-	}
-	if c := r.Class; c != nil && c.Since == 0 {
-		c.Since = e.t
-	}
 	w := &r.waiter
-	w.Item, w.Place, w.Until, w.Weight, w.Class = r, r.Place, refill.Never, e.limits.weigh(r.Draw), r.Class
+	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
+	if w.Class == nil && e.queue.Classed() {
+		w.Class = &queue.Class{}
+	}
+	if w.Class != nil {
+		w.Class.Since = e.t
+	}
 	if r.MaxWait != 0 {
 		w.Until, r.due, w.Expire = refill.After(e.t, max(r.MaxWait, 0)), PastMaxWait, true
 	}
@@ -68,7 +68,7 @@ func (e *Engine) join(r *Request) {
 		x.Reason = DailySpent
 	case turn > w.Until || r.MaxWait < 0:
 		x.Reason = r.due
-	case r.MaxQueue > 0 && e.queue.Beside(r.Class) >= r.MaxQueue:
+	case r.MaxQueue > 0 && e.queue.Beside(w.Class) >= r.MaxQueue:
 		x.Reason = PastMaxQueue
 	default:
 		if n := r.Draw.Cost[refill.Tokens]; e.queue.Len() == 0 || n > e.heaviest {
