@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,7 +110,8 @@ func FuzzResponse(f *testing.F) {
 	})
 }
 
-// What was read of the first 98 shapes, of which each was reported, stays as it was.
+// The first 98 shapes, and what is read from them, stay as they are. What then happens
+// is tollgate's to say.
 func TestEarlierShapes(t *testing.T) {
 	b, err := os.ReadFile("testdata/refusals.txt")
 	if err != nil {
@@ -117,9 +119,10 @@ func TestEarlierShapes(t *testing.T) {
 	}
 	list := strings.Split(string(b), "\n=== ")[1:99]
 	for i := range list {
-		list[i] = strings.TrimRight(list[i], "\n")
+		lines := strings.Split(strings.TrimRight(list[i], "\n"), "\n")
+		list[i] = strings.Join(slices.Delete(lines, 2, 3), "\n")
 	}
-	if got := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(list, "\n=== ")))); got != "1bef50d9ffa28d299ed708ddef5657adca34b62ad590c84908b68b334eafcfd0" {
+	if got := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(list, "\n=== ")))); got != "c87408e3f080df03d0069a936a372b7abbfd3ee2844fc802d00b9af4a7cc5a22" {
 		t.Errorf("they have changed: %s", got)
 	}
 }
