@@ -47,8 +47,8 @@ const (
 	asJSON  = "application/json"
 )
 
-// chat is a request to a model.
-func chat(model string) string {
+// chatWith is a request to a model.
+func chatWith(model string) string {
 	return `{"model":"` + model + `","messages":[{"role":"user","content":"Hello."}]}`
 }
 
@@ -68,11 +68,11 @@ func TestWhoseQuota(t *testing.T) {
 		want            string // when those come
 	}{
 		{"models that share a limit", refuse("Rate limit reached for gpt-5-codex (for limit gpt-5) in organization o on requests per min (RPM): Limit 1000, Used 1000, Requested 1. Please try again in 8s."),
-			chatURL, asJSON, chat("gpt-5-codex"), chat("gpt-5"), chat("gpt-4"), chatURL, "8s 0s"},
+			chatURL, asJSON, chatWith("gpt-5-codex"), chatWith("gpt-5"), chatWith("gpt-4"), chatURL, "8s 0s"},
 		{"a tier of its own", refuse("Please try again in 8s."),
-			chatURL, asJSON, with(chat("gpt-5"), `"service_tier":"flex"`), with(chat("gpt-5"), `"service_tier":"flex"`), chat("gpt-5"), chatURL, "8s 0s"},
+			chatURL, asJSON, withField(chatWith("gpt-5"), `"service_tier":"flex"`), withField(chatWith("gpt-5"), `"service_tier":"flex"`), chatWith("gpt-5"), chatURL, "8s 0s"},
 		{"a tier that shares", refuse("Please try again in 8s."),
-			chatURL, asJSON, with(chat("gpt-5"), `"service_tier":"default"`), chat("gpt-5"), chat("gpt-4"), chatURL, "8s 0s"},
+			chatURL, asJSON, withField(chatWith("gpt-5"), `"service_tier":"default"`), chatWith("gpt-5"), chatWith("gpt-4"), chatURL, "8s 0s"},
 		{"a model in a form", refuse("Please try again in 8s."),
 			transcriptions, formType, form("b", "whisper-1"), form("b", "whisper-1"), form("b", "gpt-4o-transcribe"), transcriptions, "8s 0s"},
 		{"an agent of the Interactions API", of(429, asJSON, `{"error":{"code":"rate_limit_exceeded","message":"Please retry in 8s."}}`),
@@ -99,8 +99,10 @@ func TestWhoseQuota(t *testing.T) {
 	}
 }
 
-// with adds a field to JSON.
-func with(object, field string) string { return strings.TrimSuffix(object, "}") + "," + field + "}" }
+// withField adds a field to JSON.
+func withField(object, field string) string {
+	return strings.TrimSuffix(object, "}") + "," + field + "}"
+}
 
 // A count of what remains is that of the configured limit that has its number, also
 // where no span is stated: five more go at once, and the sixth has to wait.
@@ -176,7 +178,7 @@ func TestCompressedBytes(t *testing.T) {
 				}
 				d := &desk{first: answer, start: time.Now()}
 				tr := &tollgate.Transport{Base: d, Quotas: tollgate.Quotas{"*": {tollgate.RPM(100), tollgate.TPM(1000)}}}
-				resp, err := (&http.Client{Transport: tr}).Post(chatURL, asJSON, strings.NewReader(chat("m")))
+				resp, err := (&http.Client{Transport: tr}).Post(chatURL, asJSON, strings.NewReader(chatWith("m")))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -184,7 +186,7 @@ func TestCompressedBytes(t *testing.T) {
 				if got, err := io.ReadAll(resp.Body); !bytes.Equal(got, want) || err != nil || resp.Header.Get("Content-Encoding") != encoding {
 					t.Errorf("%s, %d: %d bytes, %v, want the %d that were sent", encoding, status, len(got), err, len(want))
 				}
-				if err := d.post(t, tr, chatURL, asJSON, chat("m")); err != nil {
+				if err := d.post(t, tr, chatURL, asJSON, chatWith("m")); err != nil {
 					t.Fatal(err)
 				}
 				if d.came[1] < 1500*time.Millisecond || d.came[1] > 2*time.Second { // until there are tokens enough
