@@ -74,7 +74,7 @@ func TestWhoseQuota(t *testing.T) {
 		{"a tier that shares", refuse("Please try again in 8s."),
 			chatURL, asJSON, withField(chatWith("gpt-5"), `"service_tier":"default"`), chatWith("gpt-5"), chatWith("gpt-4"), chatURL, "8s 0s"},
 		{"a model in a form", refuse("Please try again in 8s."),
-			transcriptions, formType, form("b", "whisper-1"), form("b", "whisper-1"), form("b", "gpt-4o-transcribe"), transcriptions, "8s 0s"},
+			transcriptions, formType, form("whisper-1"), form("whisper-1"), form("gpt-4o-transcribe"), transcriptions, "8s 0s"},
 		{"an agent of the Interactions API", of(429, asJSON, `{"error":{"code":"rate_limit_exceeded","message":"Please retry in 8s."}}`),
 			interactionsURL, asJSON, `{"agent":"deep-research","input":"a","background":true}`, `{"agent":"deep-research","input":"b"}`, `{"model":"models/gemini-2.5-pro","input":"a"}`, interactionsURL, "8s 0s"},
 		{"a model by both APIs of Gemini", of(429, asJSON, `{"error":{"code":"rate_limit_exceeded","message":"Please retry in 8s."}}`),
