@@ -1,6 +1,7 @@
 package quotatest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -76,4 +77,31 @@ func ExampleServer_openAI() {
 	// 200 1 of 3
 	// 200 0 of 3
 	// 429 0 of 3
+}
+
+// In the Interactions API what runs in the background is asked for until it is done.
+func ExampleServer_interactions() {
+	api := &quotatest.Server{Think: func(*http.Request) time.Duration { return 20 * time.Millisecond }}
+	client := &http.Client{Transport: api}
+	status := func(resp *http.Response, err error) string {
+		var interaction struct{ Status string }
+		if err == nil {
+			defer resp.Body.Close()
+			err = json.NewDecoder(resp.Body).Decode(&interaction)
+		}
+		if err != nil {
+			return err.Error()
+		}
+		return interaction.Status
+	}
+	const url = "https://generativelanguage.googleapis.com/v1beta/interactions"
+	s := status(client.Post(url, "application/json", strings.NewReader(`{"model":"gemini-2.5-flash","input":"Why is the sky blue?","background":true}`)))
+	fmt.Println(s)
+	for s == "in_progress" {
+		s = status(client.Get(url + "/interaction-0"))
+	}
+	fmt.Println(s)
+	// Output:
+	// in_progress
+	// completed
 }
