@@ -79,9 +79,9 @@ func ExampleServer_openAI() {
 	// 429 0 of 3
 }
 
-// In the Interactions API what runs in the background is asked for until it is done.
+// In the Interactions API, what runs in the background can be asked for and cancelled.
 func ExampleServer_interactions() {
-	api := &quotatest.Server{Think: func(*http.Request) time.Duration { return 20 * time.Millisecond }}
+	api := &quotatest.Server{Think: func(*http.Request) time.Duration { return time.Minute }}
 	client := &http.Client{Transport: api}
 	status := func(resp *http.Response, err error) string {
 		var interaction struct{ Status string }
@@ -95,13 +95,11 @@ func ExampleServer_interactions() {
 		return interaction.Status
 	}
 	const url = "https://generativelanguage.googleapis.com/v1beta/interactions"
-	s := status(client.Post(url, "application/json", strings.NewReader(`{"model":"gemini-2.5-flash","input":"Why is the sky blue?","background":true}`)))
-	fmt.Println(s)
-	for s == "in_progress" {
-		s = status(client.Get(url + "/interaction-0"))
-	}
-	fmt.Println(s)
+	fmt.Println(status(client.Post(url, "application/json", strings.NewReader(`{"model":"gemini-2.5-flash","input":"Why is the sky blue?","background":true}`))))
+	fmt.Println(status(client.Get(url + "/interaction-0")))
+	fmt.Println(status(client.Post(url+"/interaction-0/cancel", "", nil)))
 	// Output:
 	// in_progress
-	// completed
+	// in_progress
+	// cancelled
 }
