@@ -182,8 +182,10 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 		a.kept = &kept{call.Record, call.Polls}
 	}
 	a.charge(t, call, said)
-	if cost, ok := t.receipts.Cost(a.key.Host, call.Follows); ok && call.Follows != "" {
-		a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
+	if call.Follows != "" {
+		if cost, ok := t.receipts.Cost(a.key.Host, call.Follows); ok {
+			a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
+		}
 	}
 	return a, nil
 }

@@ -42,6 +42,7 @@ const knownPatience = 3
 //
 //	no waiting helps          nothing: it is that request's matter
 //	names a limit of a day    that is drained until the day ends, or for as long as it says where days have no end
+//	                          or where it says hours
 //	a hint of hours           that is a quota of its own: the key is shut until then, and nobody waits for it
 //	                          whose MaxWait does not cover it; the same where a limit of hours is named
 //	overload, with a hint     the key is shut until then
@@ -204,6 +205,10 @@ func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained
 	e.shared.report(e, share.Report{Event: share.Drain, Limit: i, Ago: e.t, For: until - e.t, Anew: anew}, true)
 }
 
+// hours is how long a hint has to be to be about the day: the hints of most are about
+// the minute, whatever the limit.
+const hours = time.Hour
+
 // drainDay empties the limits of a day that a refusal names. A limit that nobody
 // knew of is kept from now on.
 func drainDay(e *Engine, f Refusal) {
@@ -228,10 +233,14 @@ func drainDay(e *Engine, f Refusal) {
 			e.changed(nil, Change{To: l.Limit()})
 		}
 		anew := l.Limit().Rule == refill.Calendar || f.Wait <= 0
-		if anew {
+		switch {
+		case anew && f.Wait >= hours && f.Wait <= refill.Day && l.Limit().Per == refill.Day: // its day is another one
+			l.EndDay(t, t+f.Wait)
+			e.journal.exhaust(e, l)
+		case anew:
 			l.drain(e.limits.clock.DayOver(t), true)
 			e.journal.exhaust(e, l)
-		} else {
+		default:
 			l.drain(t+min(f.Wait, refill.Day), false)
 		}
 		e.shared.report(e, share.Report{Event: share.Drain, Limit: e.limits.index(l), Ago: t, For: l.Dry() - t, Anew: anew}, true)

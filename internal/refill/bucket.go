@@ -256,6 +256,17 @@ func (b *Bucket) Drain(until time.Duration, anew bool, pace int64) {
 	}
 }
 
+// EndDay has all of a day's limit back at the given time, as the server has said, and
+// drains it until then.
+func (b *Bucket) EndDay(now, until time.Duration) {
+	b.clock.DayEnds(now, until)
+	if d, ok := b.rule.(*days); ok {
+		lo, _ := b.clock.bounds(now)
+		d.over(until + lo)
+	}
+	b.dry, b.ramp = until, nil
+}
+
 // Even ends the time in which tokens come back one at a time.
 func (b *Bucket) Even() { b.ramp = nil }
 
