@@ -18,6 +18,8 @@ import (
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/sdk"
+	"example.com/tollgate/provider"
 )
 
 // ErrLimited is what every [LimitError] is, for errors.Is.
@@ -245,7 +247,49 @@ func (e *LimitError) Timeout() bool { return e.Reason == PastDeadline }
 // users know (genai, openai-go and anthropic-sdk-go all read the body), and do
 // not try again, as they would after a Go error. The answer names the key, unless
 // that is the host: a proxy's clients need not know what stands behind it.
+//
+// To genai's client of the Interactions API, which tries any 429 again, the status
+// is 424 until the body is read or closed: its error has the 429.
 func Reject429(req *http.Request, e *LimitError) (*http.Response, error) {
+	header := http.Header{
+		"Content-Type":   {"application/json; charset=utf-8"},
+		"Date":           {time.Now().UTC().Format(http.TimeFormat)},
+		"X-Should-Retry": {"false"},
+	}
+	seconds := int64(-1)
+	if e.RetryAfter < refill.Never {
+		seconds = int64(math.Ceil(e.RetryAfter.Seconds()))
+		header.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	}
+	message := e.Error()
+	if e.Key == "" || strings.Contains(e.Key, req.URL.Hostname()) || req.Host != "" && strings.Contains(e.Key, req.Host) {
+		message = "tollgate: " + e.text()
+	}
+	insists := sdk.Insists(req)
+	text, err := json.Marshal(rejection(e, message, seconds, insists || provider.Interactions(req)))
+	if err != nil {
+		return nil, err
+	}
+	resp := &http.Response{
+		Status:        "429 Too Many Requests",
+		StatusCode:    http.StatusTooManyRequests,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		Body:          io.NopCloser(bytes.NewReader(text)),
+		ContentLength: int64(len(text)),
+		Request:       req,
+	}
+	if insists {
+		resp = sdk.Final(resp)
+	}
+	return resp, nil
+}
+
+// rejection is the body of a 429. seconds is when to try again, below 0 if never. In
+// the Interactions API the code of an error is a word, and there are no details.
+func rejection(e *LimitError, message string, seconds int64, word bool) any {
 	type details struct {
 		Type       string `json:"@type"`
 		RetryDelay string `json:"retryDelay"`
@@ -253,7 +297,7 @@ func Reject429(req *http.Request, e *LimitError) (*http.Response, error) {
 	var body struct {
 		Type  string `json:"type"` // Anthropic's
 		Error struct {
-			Code    int       `json:"code"`
+			Code    any       `json:"code"`
 			Status  string    `json:"status"` // Google's
 			Type    string    `json:"type"`   // Anthropic's and OpenAI's
 			Message string    `json:"message"`
@@ -264,36 +308,16 @@ func Reject429(req *http.Request, e *LimitError) (*http.Response, error) {
 	body.Error.Code = http.StatusTooManyRequests
 	body.Error.Status = "RESOURCE_EXHAUSTED"
 	body.Error.Type = "rate_limit_error"
-	if e.Key == "" || strings.Contains(e.Key, req.URL.Hostname()) || req.Host != "" && strings.Contains(e.Key, req.Host) {
-		body.Error.Message = "tollgate: " + e.text() // whom the caller calls may know the host, but not who calls that
-	} else {
-		body.Error.Message = e.Error()
-	}
-	header := http.Header{
-		"Content-Type":   {"application/json; charset=utf-8"},
-		"Date":           {time.Now().UTC().Format(http.TimeFormat)},
-		"X-Should-Retry": {"false"},
-	}
-	if e.RetryAfter < refill.Never {
-		seconds := int64(math.Ceil(e.RetryAfter.Seconds()))
-		header.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	body.Error.Message = message
+	switch {
+	case word && e.Reason == DailySpent:
+		body.Error.Code = "quota_exceeded"
+	case word:
+		body.Error.Code = "rate_limit_exceeded"
+	case seconds >= 0:
 		body.Error.Details = []details{{"type.googleapis.com/google.rpc.RetryInfo", fmt.Sprintf("%ds", seconds)}}
 	}
-	text, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	return &http.Response{
-		Status:        "429 Too Many Requests",
-		StatusCode:    http.StatusTooManyRequests,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Body:          io.NopCloser(bytes.NewReader(text)),
-		ContentLength: int64(len(text)),
-		Request:       req,
-	}, nil
+	return body
 }
 
 // A slotError is the error of a request whose context was done while it waited for

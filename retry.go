@@ -17,6 +17,7 @@ import (
 
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
 
@@ -63,6 +64,7 @@ type Retry struct {
 	Trace *Trace
 
 	zero Transport // stands in for a nil Base
+	ends sdk.Ends  // of requests that an SDK sends again whatever the response says
 }
 
 const (
@@ -76,6 +78,10 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		closeBody(req)
 		return nil, errNoURL
+	}
+	if ended, resp, err := r.ends.Of(req); ended {
+		closeBody(req)
+		return resp, err
 	}
 	t := &try{retry: r, base: r.base(), req: req, max: max(r.Max, 0)}
 	if r.Max == 0 {
@@ -100,6 +106,9 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 			err = errCancel
 		}
 		return nil, err
+	}
+	if t.max > 0 {
+		return r.ends.Keep(req, t.resp, t.err)
 	}
 	return t.resp, t.err
 }
@@ -379,23 +388,10 @@ func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) (wait time.Du
 	if n := t.last; n == nil || !n.heeded {
 		wait = max(t.wait, rand.N(min(minBackoff<<min(t.failed-1, 10), maxBackoff)))
 	}
-	t.tell(wait)
-	return wait
-}
-
-// tell tells of the next attempt.
-func (t *try) tell(wait time.Duration) {
-	i := RetryInfo{Attempt: t.n + 1, Cause: t.err, Wait: wait}
 	trace := t.retry.Trace
 	if t.last != nil {
-		i.Key = t.last.key.Name
 		trace = cmp.Or(trace, t.last.transport.Trace)
 	}
-	if trace == nil || trace.Retrying == nil {
-		return
-	}
-	if i.Cause == nil {
-		i.Cause = statusError(t.resp.StatusCode)
-	}
-	trace.Retrying(t.req, i)
+	trace.retrying(t, wait)
+	return wait
 }

@@ -246,6 +246,21 @@ func (t *Trace) done(a *attempt, resp *http.Response, err error) {
 	t.Done(a.req, i)
 }
 
+// retrying tells of the next attempt at a request.
+func (t *Trace) retrying(x *try, wait time.Duration) {
+	if t == nil || t.Retrying == nil {
+		return
+	}
+	i := RetryInfo{Attempt: x.n + 1, Cause: x.err, Wait: wait}
+	if x.last != nil {
+		i.Key = x.last.key.Name
+	}
+	if i.Cause == nil {
+		i.Cause = statusError(x.resp.StatusCode)
+	}
+	t.Retrying(x.req, i)
+}
+
 // learned tells of limits that turned out to be other ones, and of pauses.
 func (t *Trace) learned(a *attempt, list []engine.Change) {
 	if t != nil && t.Learned != nil {

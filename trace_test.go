@@ -44,10 +44,9 @@ func everything(f func(name string, args []any)) *tollgate.Trace {
 // geminiSays is a Gemini API that answers with the n-th of the statuses, and the last
 // one for ever: 429 asks for 7 s, 503 for 5 s, and 200 states its cost.
 func geminiSays(statuses ...int) http.RoundTripper {
-	n := 0
+	var n atomic.Int32
 	return says(func(_ *http.Request, h http.Header) (int, string) {
-		status := statuses[min(n, len(statuses)-1)]
-		n++
+		status := statuses[min(int(n.Add(1))-1, len(statuses)-1)]
 		switch status {
 		case 200:
 			return 200, `{"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":3}}`
@@ -106,7 +105,7 @@ func TestTraceTells(t *testing.T) {
 			}),
 		}
 		send := func(ctx context.Context) error {
-			req := post(t, tollgate.WithTokens(ctx, 9), flash)
+			req := order(t, tollgate.WithTokens(ctx, 9), flash)
 			resp, err := tr.RoundTrip(req)
 			if err != nil {
 				return err
@@ -191,7 +190,7 @@ func TestTraceSlotOfContext(t *testing.T) {
 			Trace:  &tollgate.Trace{Done: func(*http.Request, tollgate.DoneInfo) { done++ }},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		resp, err := tr.RoundTrip(post(t, ctx, flash))
+		resp, err := tr.RoundTrip(order(t, ctx, flash))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +249,7 @@ func TestTracePanics(t *testing.T) {
 				}()
 				ctx, cancel := context.WithTimeout(t.Context(), timeout)
 				defer cancel()
-				if resp, err := retry.RoundTrip(post(t, ctx, flash)); err == nil {
+				if resp, err := retry.RoundTrip(order(t, ctx, flash)); err == nil {
 					defer resp.Body.Close()
 					io.Copy(io.Discard, resp.Body)
 				}
@@ -262,7 +261,7 @@ func TestTracePanics(t *testing.T) {
 			// One holds the slot, another waits for it in vain.
 			panics = false
 			time.Sleep(time.Hour)
-			held, err := retry.RoundTrip(post(t, t.Context(), flash))
+			held, err := retry.RoundTrip(order(t, t.Context(), flash))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -330,7 +329,7 @@ func TestJoinTraces(t *testing.T) {
 func TestTraceNilCostsNothing(t *testing.T) {
 	allocs := func(trace *tollgate.Trace) float64 {
 		tr := &tollgate.Transport{Base: roundTripFunc(ok), Trace: trace, Quotas: tollgate.Quotas{"*": {tollgate.RPS(1e9)}}}
-		req := post(t, t.Context(), "https://api.example.com/")
+		req := order(t, t.Context(), "https://api.example.com/")
 		req.Body, req.GetBody = nil, nil
 		return testing.AllocsPerRun(200, func() {
 			resp, err := tr.RoundTrip(req)
@@ -370,7 +369,7 @@ func TestLogTraceWaits(t *testing.T) {
 			send := func(host string, n int) {
 				for range n {
 					go func() {
-						if resp, err := tr.RoundTrip(post(t, ctx, "https://"+host+"/secret?key=secret")); err == nil {
+						if resp, err := tr.RoundTrip(order(t, ctx, "https://"+host+"/secret?key=secret")); err == nil {
 							resp.Body.Close()
 						}
 					}()
@@ -400,7 +399,7 @@ func TestLogTraceWaits(t *testing.T) {
 
 // What is logged at which level, and that no line has a path, a query or a header.
 func TestLogTraceLines(t *testing.T) {
-	req := post(t, context.Background(), "https://api.example.com/secret?key=secret", "Authorization", "secret")
+	req := order(t, context.Background(), "https://api.example.com/secret?key=secret", "Authorization", "secret")
 	lines := logged(slog.LevelDebug, func(trace *tollgate.Trace) {
 		change := func(from, to tollgate.Limit) {
 			trace.Learned(req, tollgate.LearnInfo{Key: "m", Change: tollgate.Change{From: from, To: to}})

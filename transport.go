@@ -21,6 +21,7 @@ import (
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
 
@@ -125,6 +126,9 @@ func (t *Transport) attempt(a *attempt, err error) (*http.Response, error) {
 	}
 	t.Trace.rejected(a, limit)
 	if t.Reject == nil {
+		if sdk.Insists(req) {
+			err = sdk.Quiet(err)
+		}
 		return nil, err
 	}
 	return t.rejected(req, limit)

@@ -73,6 +73,12 @@ func interactions(path string, known bool) string {
 	return "other"
 }
 
+// Interactions reports whether a request is one of Gemini's Interactions API, behind
+// any host and path prefix. The codes of its errors are words.
+func Interactions(r *http.Request) bool {
+	return r.URL != nil && interactions(r.URL.Path, isGeminiHost(r.URL.Hostname())) != ""
+}
+
 // isVersion reports whether a segment of a path is a version, such as v1beta2.
 func isVersion(s string) bool {
 	if len(s) < 2 || s[0] != 'v' || s[1] < '0' || s[1] > '9' {

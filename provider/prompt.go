@@ -41,10 +41,36 @@ var silent = map[string]bool{
 	"agent": true, "previous_response_id": true, "previous_interaction_id": true, "conversation": true, "continuation_token": true,
 }
 
+// names are those of fields that most prompts have: they are not made again for
+// each.
+var names = func() map[string]string {
+	list := []string{"contents", "parts", "text", "inlineData", "inline_data", "data", "generationConfig", "systemInstruction",
+		"messages", "content", "input", "requests", "max_tokens", "max_completion_tokens", "max_output_tokens", "stream", "temperature",
+		"image_url", "url", "system", "source", "tools", "function", "name", "description", "parameters", "properties"}
+	m := make(map[string]string, len(list)+len(silent))
+	for _, s := range list {
+		m[s] = s
+	}
+	for s := range silent {
+		m[s] = s
+	}
+	return m
+}()
+
+// nameOf returns the name of a field, of which the beginning is of interest.
+func nameOf(b []byte) string {
+	b = b[:min(len(b), 40)]
+	if s, ok := names[string(b)]; ok {
+		return s
+	}
+	return string(b)
+}
+
 // A reader goes through JSON of any size in pieces, once, and never fails: what
 // is not JSON counts for what it looks like.
 type reader struct {
 	prompt
+	last   string // the last model that was named
 	depth  int
 	stack  [64]frame // of what is open; what is deeper is not told apart
 	state  state
@@ -258,7 +284,7 @@ func (r *reader) end() {
 	r.state = between
 	f := r.top()
 	if r.key {
-		f.name = string(r.str[:min(len(r.str), 40)])
+		f.name = nameOf(r.str)
 		return
 	}
 	if r.depth == 1 && f.name == "input" && !f.array {
@@ -287,7 +313,10 @@ func (r *reader) topLevel(name string) {
 	s := r.str[:min(len(r.str), 256)]
 	switch name {
 	case "model":
-		r.model = string(s)
+		if r.last != string(s) { // most requests are for the same one
+			r.last = string(s)
+		}
+		r.model = r.last
 	case "agent":
 		if r.model == "" {
 			r.model = string(s)

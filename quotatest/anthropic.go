@@ -85,11 +85,11 @@ func streamMessage(message object) answer {
 func (d anthropic) refusal(_ *query, over []excess) answer {
 	e := longest(over)
 	unit := []string{"requests", "input tokens", "output tokens"}[e.Unit]
-	per := "minute"
-	if e.Per == day {
-		per = "day"
+	per := e.span()
+	if per != "" {
+		per = " per " + per
 	}
-	message := fmt.Sprintf("This request would exceed your organization's rate limit of %d %s per %s. "+
+	message := fmt.Sprintf("This request would exceed your organization's rate limit of %d %s%s. "+
 		"For details, refer to: https://docs.anthropic.com/en/api/rate-limits.", e.N, unit, per)
 	return d.failure(http.StatusTooManyRequests, message).with(http.Header{
 		"Retry-After": {strconv.FormatInt(up(e.wait, time.Second), 10)},

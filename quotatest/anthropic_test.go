@@ -122,6 +122,8 @@ func TestAnthropicFailures(t *testing.T) {
 		{"requests", none(Requests, time.Minute), say1, 429, "rate_limit_error", "rate limit of 0 requests per minute", "true"},
 		{"tokens", none(Tokens, day), say1, 429, "rate_limit_error", "rate limit of 0 input tokens per day", "true"},
 		{"output", none(OutputTokens, time.Minute), say1, 429, "rate_limit_error", "rate limit of 0 output tokens per minute", "true"},
+		{"an hour", none(Requests, time.Hour), say1, 429, "rate_limit_error", "rate limit of 0 requests per hour.", "true"},
+		{"a span without a name", none(Requests, 5*time.Second), say1, 429, "rate_limit_error", "rate limit of 0 requests. ", "true"},
 		{"500", script(500), say1, 500, "api_error", "internal", "true"},
 		{"529", script(529), say1, 529, "overloaded_error", "Overloaded", "true"},
 	}

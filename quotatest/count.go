@@ -24,6 +24,21 @@ type Limit struct {
 	Phase time.Duration
 }
 
+// span returns the word for the limit's Per, "" if there is none.
+func (l Limit) span() string {
+	switch l.Per {
+	case time.Second:
+		return "second"
+	case time.Minute:
+		return "minute"
+	case time.Hour:
+		return "hour"
+	case day:
+		return "day"
+	}
+	return ""
+}
+
 // A Unit is what a Limit counts.
 type Unit int
 

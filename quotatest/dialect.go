@@ -46,10 +46,17 @@ type query struct {
 	stream bool
 	events bool // the stream is one of server-sent events
 	usage  bool // OpenAI: the stream ends with the usage
+
+	// Of the Interactions API.
+	agent      bool   // the model is an agent
+	background bool   // it goes on when it is answered
+	store      bool   // it can be asked for later
+	previous   string // it goes on from another one
+	lost       bool   // of which there is nothing
 }
 
 // route finds the dialect and the method of a request, by its path. What calls
-// no method of a model is left to Gemini's dialect.
+// no method of a model is left to the dialects of Gemini.
 func route(r *http.Request) (d dialect, model, method string) {
 	dir, last := path.Split(r.URL.Path)
 	parent := path.Base(dir)
@@ -62,6 +69,8 @@ func route(r *http.Request) (d dialect, model, method string) {
 		return openAI{}, "", responses
 	case last == messages && parent == "v1":
 		return anthropic{}, "", messages
+	case last == createInteraction:
+		return interactions{}, "", createInteraction
 	case parent != "models" && parent != "tunedModels" && parent != "endpoints":
 		return gemini{}, "", ""
 	}

@@ -125,12 +125,12 @@ func (gemini) refusal(q *query, over []excess) answer {
 	)
 }
 
-// names returns the quotaMetric and the quotaId of a limit. There are no others
-// than for minutes and days.
+// names returns the quotaMetric and the quotaId of a limit. The id says the span of
+// the limit where there is a word for it, and else says none.
 func (l Limit) names(method string) (metric, id string) {
-	per := "PerMinute"
-	if l.Per == day {
-		per = "PerDay"
+	per := ""
+	if span := l.span(); span != "" {
+		per = "Per" + strings.ToUpper(span[:1]) + span[1:]
 	}
 	id, metric = "GenerateContent", service+"/generate_content_free_tier_"
 	if method == embedContent || method == batchEmbedContents {

@@ -41,6 +41,10 @@ func TestRefusal(t *testing.T) {
 		rpd      = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
 		tpm      = "GenerateContentInputTokensPerModelPerMinute-FreeTier"
 		tpd      = "GenerateContentInputTokensPerModelPerDay-FreeTier"
+		none     = "GenerateRequestsPerProjectPerModel-FreeTier" // says no span
+		rph      = "GenerateRequestsPerHourPerProjectPerModel-FreeTier"
+		rps      = "GenerateRequestsPerSecondPerProjectPerModel-FreeTier"
+		tokensIn = "GenerateContentInputTokensPerModel-FreeTier"
 	)
 	type violation struct{ metric, id, value string }
 	tests := []struct {
@@ -66,11 +70,17 @@ func TestRefusal(t *testing.T) {
 		{"limit of 0", []Limit{RPM(0)}, 20 * time.Second,
 			[]violation{{requests, rpm, ""}}, "40s", "40s"},
 		{"a minute made short", []Limit{{N: 1, Per: 3 * time.Second}}, 500 * time.Millisecond,
-			[]violation{{requests, rpm, "1"}}, "2.5s", "2s"},
+			[]violation{{requests, none, "1"}}, "2.5s", "2s"},
+		{"tokens of a minute made short", []Limit{{Unit: Tokens, N: 3, Per: 30 * time.Second}}, 10 * time.Second,
+			[]violation{{tokens, tokensIn, "3"}}, "20s", "20s"},
+		{"a second", []Limit{{N: 1, Per: time.Second}}, 500 * time.Millisecond,
+			[]violation{{requests, rps, "1"}}, "500ms", "0s"},
+		{"an hour", []Limit{{N: 1, Per: time.Hour, Count: Sliding}}, 500 * time.Millisecond,
+			[]violation{{requests, rph, "1"}}, "59m59.5s", "3599s"},
 		{"hours", []Limit{{N: 1, Per: 3 * time.Hour, Count: Sliding}}, 500 * time.Millisecond,
-			[]violation{{requests, rpm, "1"}}, "2h59m59.5s", "10799s"},
+			[]violation{{requests, none, "1"}}, "2h59m59.5s", "10799s"},
 		{"the longest of all", []Limit{{N: 1, Per: time.Minute, Count: Bucket}, {N: 1, Per: 2 * time.Minute, Count: Sliding}}, 30 * time.Second,
-			[]violation{{requests, rpm, "1"}, {requests, rpm, "1"}}, "1m30s", "90s"},
+			[]violation{{requests, rpm, "1"}, {requests, none, "1"}}, "1m30s", "90s"},
 	}
 	for _, tt := range tests {
 		for query, contentType := range map[string]string{

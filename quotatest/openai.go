@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -69,16 +70,19 @@ func (openAI) reply(q *query) answer {
 // refusal speaks of the limit that is in the way for longest.
 func (openAI) refusal(q *query, over []excess) answer {
 	e := longest(over)
-	kind, per := "requests", "R"
+	kind, letter := "requests", "R"
 	if e.Unit != Requests {
-		kind, per = "tokens", "T"
+		kind, letter = "tokens", "T"
 	}
-	if e.Per == day {
-		per = "day (" + per + "PD)"
-	} else {
-		per = "min (" + per + "PM)"
+	per := ""
+	switch span := e.span(); span {
+	case "":
+	case "minute":
+		per = " per min (" + letter + "PM)"
+	default:
+		per = " per " + span + " (" + letter + "P" + strings.ToUpper(span[:1]) + ")"
 	}
-	message := fmt.Sprintf("Rate limit reached for %s in organization org-quotatest on %s per %s: Limit %d, Used %d, Requested %d. Please try again in %v. "+
+	message := fmt.Sprintf("Rate limit reached for %s in organization org-quotatest on %s%s: Limit %d, Used %d, Requested %d. Please try again in %v. "+
 		"Visit https://platform.openai.com/account/rate-limits to learn more.",
 		q.model, kind, per, e.N, e.used, e.requested, e.wait.Truncate(time.Millisecond))
 	return openAIFailure(http.StatusTooManyRequests, message, kind, "rate_limit_exceeded").with(http.Header{

@@ -251,6 +251,10 @@ func TestOpenAIRefusal(t *testing.T) {
 			"on tokens per min (TPM): Limit 6, Used 5, Requested 5. Please try again in 40s.", "tokens", "40", "40000"},
 		{"of a day", []Limit{bucket(Requests, 1, day)}, time.Second,
 			"on requests per day (RPD): Limit 1, Used 1, Requested 1. Please try again in 23h59m59s.", "requests", "86399", "86399000"},
+		{"of an hour", []Limit{bucket(Requests, 1, time.Hour)}, time.Second,
+			"on requests per hour (RPH): Limit 1, Used 1, Requested 1. Please try again in 59m59s.", "requests", "3599", "3599000"},
+		{"of a span without a name", []Limit{bucket(Requests, 1, 5*time.Second)}, time.Second,
+			"on requests: Limit 1, Used 1, Requested 1. Please try again in 4s.", "requests", "4", "4000"},
 		{"the longest of all", []Limit{bucket(Requests, 1, time.Minute), bucket(Tokens, 5, day), bucket(Requests, 1, time.Hour)}, 0,
 			"on tokens per day (TPD): Limit 5, Used 5, Requested 5. Please try again in 24h0m0s.", "tokens", "86400", "86400000"},
 	}

@@ -1,6 +1,7 @@
 // Package quotatest is a model API for tests: it answers every prompt with the
 // same words, but enforces its quotas as the real ones do, with the same
-// refusals. It speaks like the APIs of Gemini, OpenAI and Anthropic.
+// refusals. It speaks like the APIs of Gemini, the newer one of interactions
+// included, of OpenAI and of Anthropic.
 //
 // A [Server] is an [http.Handler], to be reached through real sockets,
 //
@@ -32,6 +33,10 @@ import (
 //   - Gemini has the methods generateContent, streamGenerateContent,
 //     embedContent, batchEmbedContents and countTokens of any model, and lists
 //     and describes models. Each text of batchEmbedContents is a request.
+//   - Its Interactions API has POST …/interactions, also in a stream and in the
+//     background. An interaction that is stored can be asked for with GET, in a
+//     stream too, cancelled, deleted and gone on from: the tokens of those that
+//     came before count again. One in the background takes as long as Think says.
 //   - OpenAI has POST …/chat/completions and POST …/responses. The tokens of a
 //     call are those of its texts together, and one for each message, and two,
 //     and as many as it lets the answer have.
@@ -79,6 +84,11 @@ type Server struct {
 	// for every 4 characters, rounded up. What is not text costs nothing.
 	Tokens func(text string) int64
 
+	// ErrorEvents makes the Interactions API refuse calls that stream, or fail
+	// them as Script says, by an event in a stream with status 200. Calls has the
+	// status that it stands for. If false, the response has that status.
+	ErrorEvents bool
+
 	// CountRefused makes refused calls draw on the quota like the others: a
 	// caller who hammers is kept out. If false, they draw on none.
 	CountRefused bool
@@ -93,9 +103,10 @@ type Server struct {
 	// will do, or none.
 	APIKey string
 
-	mu     sync.Mutex
-	quotas map[string]quota
-	calls  []Call
+	mu      sync.Mutex
+	quotas  map[string]quota
+	calls   []Call
+	archive archive
 }
 
 // A Call is a call to one of the methods of a model.
@@ -139,10 +150,20 @@ func (s *Server) answered(status int) int {
 func (s *Server) serve(r *http.Request, body []byte) (a answer, think time.Duration) {
 	d, model, method := route(r)
 	if method == "" {
-		return s.browse(r), 0
+		id, cancel, ok := storedID(r)
+		switch {
+		case !ok:
+			return s.browse(r), 0
+		case !s.allowed(r):
+			return interactions{}.badKey(), 0
+		}
+		return s.archive.answer(r, id, cancel)
 	}
 	q := d.read(method, r.URL, body, s.Tokens)
 	q.method = method
+	if q.previous != "" {
+		s.archive.recall(&q)
+	}
 	if model != "" { // else the body has it
 		q.model = model
 	}
@@ -161,10 +182,19 @@ func (s *Server) serve(r *http.Request, body []byte) (a answer, think time.Durat
 		if s.Think != nil {
 			think = s.Think(replay(r, body))
 		}
+		if q.store && a.status == http.StatusOK {
+			s.archive.store(&q, think)
+		}
+		if q.background && !q.stream {
+			think = 0
+		}
 	}
 	s.mu.Lock()
 	s.calls[q.n].Status = a.status
 	s.mu.Unlock()
+	if d, ok := d.(interactions); ok && s.ErrorEvents && q.stream && a.status >= http.StatusTooManyRequests {
+		a = d.inStream(&q, a)
+	}
 	a.events = a.events || q.events
 	return a.with(levels), think
 }
@@ -209,8 +239,11 @@ func (s *Server) perform(d dialect, q *query, r *http.Request, body []byte) answ
 			return d.failure(status, blame(status))
 		}
 	}
-	if q.broken != nil {
+	switch {
+	case q.broken != nil:
 		return d.failure(http.StatusBadRequest, "Invalid JSON payload received: "+q.broken.Error())
+	case q.lost:
+		return d.failure(http.StatusNotFound, "Interaction "+q.previous+" is not found.")
 	}
 	return d.reply(q)
 }

@@ -261,7 +261,9 @@ func TestGetFails(t *testing.T) {
 // once.
 func TestRegistryAll(t *testing.T) {
 	g := &Registry{}
-	create := func(*engine.Memory) (*Limiter, error) { return New("", Options{Limits: []refill.Limit{atOnce(1)}}), nil }
+	create := func(*engine.Memory) (*Limiter, error) {
+		return New("", Options{Limits: []refill.Limit{atOnce(1)}}), nil
+	}
 	const keys = 1000
 	var first *Limiter
 	for i := range keys {

@@ -19,6 +19,7 @@ type tokenizer struct {
 	state   state
 	isKey   bool // the string is a name
 	value   bool // a field's value comes next or is being read
+	text    int  // Unit of the text that is being read; 0: it is none
 	word    [maxWord]byte
 	size    int    // of the word: the beginning of a string
 	pathsAt uint32 // fields whose paths lead to what comes next
@@ -42,6 +43,7 @@ const (
 	maxFailure = 16 << 10 // bytes of an error within a larger one
 	maxCount   = 1 << 40  // a count beyond that is nonsense
 	maxFields  = 32
+	maxText    = 256
 )
 
 type nest struct {
@@ -119,7 +121,7 @@ func (t *tokenizer) write(p []byte) {
 		at, depth, raw := p, t.depth, t.raw
 		switch t.state {
 		case inString:
-			p = t.text(p)
+			p = t.string(p)
 		case escaped:
 			t.state, t.size = inString, maxWord // no name of interest has an escape
 			p = p[1:]
@@ -192,6 +194,7 @@ func (t *tokenizer) token(p []byte) []byte {
 		f := t.top()
 		t.state, t.size = inString, 0
 		t.isKey = t.depth > 0 && !f.array && !t.value
+		t.beginText()
 	case c == '{', c == '[':
 		t.open(c == '[')
 	case c == '}', c == ']':
@@ -265,8 +268,8 @@ func (t *tokenizer) close() {
 	t.done = t.depth == 0
 }
 
-// text reads on in a string, and returns what comes after.
-func (t *tokenizer) text(p []byte) []byte {
+// string reads on in a string, and returns what comes after.
+func (t *tokenizer) string(p []byte) []byte {
 	n := bytes.IndexByte(p, '"')
 	all := p
 	if n >= 0 {
@@ -274,7 +277,7 @@ func (t *tokenizer) text(p []byte) []byte {
 	}
 	if i := bytes.IndexByte(p, '\\'); i >= 0 {
 		t.add(p[:i])
-		t.state = escaped
+		t.state, t.text = escaped, 0
 		return all[i+1:]
 	}
 	t.add(p)
@@ -282,6 +285,7 @@ func (t *tokenizer) text(p []byte) []byte {
 		return nil
 	}
 	t.state = between
+	t.endText()
 	switch {
 	case t.isKey:
 		t.key()
@@ -298,6 +302,9 @@ func (t *tokenizer) text(p []byte) []byte {
 func (t *tokenizer) add(p []byte) {
 	if t.size < maxWord {
 		t.size += copy(t.word[t.size:], p)
+	}
+	if t.text > 0 {
+		t.s.saying = keep(t.s.saying, p, maxText+1)
 	}
 	if t.s.inner != nil && !t.inner && !t.isKey && t.place() == encoded {
 		t.s.base.write(p, t.s.inner)

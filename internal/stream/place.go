@@ -52,3 +52,30 @@ func (t *tokenizer) said(word []byte) {
 		t.failed = t.failed || t.watch
 	}
 }
+
+// beginText is where a string begins: it may be the value of a field that holds a
+// text.
+func (t *tokenizer) beginText() {
+	t.text = 0
+	if t.pathsAt == 0 || t.isKey || !t.value || t.depth == 0 || t.depth >= maxDepth {
+		return
+	}
+	at := t.objects()
+	for i := range t.fields {
+		if f := &t.fields[i]; f.Unit >= units && t.pathsAt&(1<<i) != 0 {
+			if _, last, _ := f.name(at); last {
+				t.text, t.s.saying = f.Unit, t.s.saying[:0]
+			}
+		}
+	}
+}
+
+// endText is where a string ends.
+func (t *tokenizer) endText() {
+	if unit := t.text; unit >= units && unit < units+texts && len(t.s.saying) <= maxText {
+		if said := &t.s.said[unit-units]; unit != ID || *said == "" {
+			*said = string(t.s.saying)
+		}
+	}
+	t.text = 0
+}

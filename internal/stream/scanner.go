@@ -21,10 +21,19 @@ import (
 // name locate the same figure. Different figures of one Unit add up.
 type Field struct {
 	Path string
-	Unit int // 0, 1 or 2
+	Unit int // 0, 1 or 2, or that of a text
 }
 
 const units = 3
+
+// Units of fields that hold a text. Of ids the first one counts, of statuses the
+// last one.
+const (
+	ID = units + iota
+	Status
+
+	texts = iota
+)
 
 // Options say what a Scanner looks for.
 type Options struct {
@@ -45,6 +54,8 @@ type Scanner struct {
 
 	base   base64State
 	counts counts
+	said   [texts]string // by Unit, less units
+	saying []byte        // the text that is being read
 
 	event      string // name of the event or the message that is being read
 	considered bool   // it has been found to be an error
@@ -203,6 +214,10 @@ func (s *Scanner) consider(data []byte) {
 func (s *Scanner) Usage() [units]int64 {
 	return s.counts.sum(s.json.fields)
 }
+
+// Text returns what the body has said so far in fields of the Unit ID or Status, at
+// most 256 bytes; "": nothing.
+func (s *Scanner) Text(unit int) string { return s.said[unit-units] }
 
 // Errors returns an error that stands in the body: of several, the first of those
 // that tell most. data is JSON, broken off if it is longer than 32 KiB; of a larger

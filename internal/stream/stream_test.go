@@ -156,6 +156,7 @@ func TestClose(t *testing.T) {
 
 func FuzzScanner(f *testing.F) {
 	f.Add([]byte(`{"usageMetadata":{"promptTokenCount":12,"candidatesTokenCount": 3.5},"error":{"code":429}}`), uint8(0), uint8(3))
+	f.Add([]byte(`{"id":"i1","interaction":{"id":"i2","status":"in_progress"},"status":"completed"}`), uint8(0), uint8(3))
 	f.Add([]byte("event: error\r\ndata: {\"type\":\"error\"}\r\n\r\ndata: [DONE]\n\n"), uint8(1), uint8(1))
 	f.Add([]byte("{\"ok\":false}\n[[{}]]\n"), uint8(2), uint8(200))
 	f.Add([]byte(chunk(`{"usageMetadata":{"promptTokenCount":1}}`)+frame(`{"message":"m"}`, ":exception-type", "throttlingException")), uint8(3), uint8(9))
@@ -165,7 +166,7 @@ func FuzzScanner(f *testing.F) {
 	types := []string{asJSON, asEvents, asLines, asFrames}
 	encodings := []string{"", "gzip", "deflate", "br", "zstd"}
 	f.Fuzz(func(t *testing.T, text []byte, how, piece uint8) {
-		o := Options{ContentType: types[how%4], ContentEncoding: encodings[how/4%5], Fields: gemini, Errors: true}
+		o := Options{ContentType: types[how%4], ContentEncoding: encodings[how/4%5], Fields: append(record, gemini...), Errors: true}
 		whole, pieces := NewScanner(o), NewScanner(o)
 		whole.Write(text)
 		write(pieces, string(text), int(piece)+1)
@@ -173,6 +174,11 @@ func FuzzScanner(f *testing.F) {
 		pieces.Close()
 		if whole.Usage() != pieces.Usage() && o.ContentEncoding == "" { // a decompressor that fails may have said more
 			t.Errorf("usage %v in pieces, %v whole", pieces.Usage(), whole.Usage())
+		}
+		for _, unit := range []int{ID, Status} {
+			if a, b := whole.Text(unit), pieces.Text(unit); a != b && o.ContentEncoding == "" || len(a) > maxText {
+				t.Errorf("text %q in pieces, %q whole", b, a)
+			}
 		}
 		kind, data, ok := whole.Errors()
 		kind2, data2, ok2 := pieces.Errors()
