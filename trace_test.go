@@ -90,7 +90,12 @@ func TestTraceTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		told := map[string][]any{}
-		trace := everything(func(name string, args []any) { told[name] = append(told[name], args) })
+		var mu sync.Mutex
+		trace := everything(func(name string, args []any) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[name] = append(told[name], args)
+		})
 		base := geminiSays(200, 503, 200)
 		var fails atomic.Bool
 		tr := &tollgate.Transport{
@@ -118,6 +123,8 @@ func TestTraceTells(t *testing.T) {
 		}
 		last := func(name string) []any {
 			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
 			if len(told[name]) == 0 {
 				t.Fatalf("%s was not called", name)
 			}
