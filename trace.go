@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
@@ -302,7 +303,7 @@ func LogTrace(l *slog.Logger) *Trace {
 		Waiting: func(r *http.Request, i WaitInfo) {
 			about(r, slog.LevelDebug, "request waits for quota", i.Key, slog.Int("ahead", i.Ahead), estimated("estimate", i.Estimate))
 			if i.Estimate > longWait && i.Estimate < refill.Never && l.Enabled(r.Context(), slog.LevelInfo) && long.now(i.Key) {
-				l.Info(fmt.Sprintf("%s: %d waiting, next in %s", quoted(i.Key), i.Waiting, span(i.Next)), "key", i.Key)
+				l.Info(fmt.Sprintf("%s: %d waiting, next in %s", limiter.Quote(i.Key), i.Waiting, span(i.Next)), "key", i.Key)
 			}
 		},
 		Abandoned: func(r *http.Request, i WaitInfo) {
@@ -335,10 +336,10 @@ func LogTrace(l *slog.Logger) *Trace {
 			about(r, slog.LevelInfo, i.describe(), i.Key, slog.String("refill", i.To.Refill.String()))
 		},
 		Paused: func(key string, until time.Time, why string) {
-			l.Info(fmt.Sprintf("%s: nothing is sent for %s: %s", quoted(key), span(time.Until(until)), why), "key", key, "until", until)
+			l.Info(fmt.Sprintf("%s: nothing is sent for %s: %s", limiter.Quote(key), span(time.Until(until)), why), "key", key, "until", until)
 		},
 		Resumed: func(key string) {
-			l.Info(quoted(key)+": requests are sent again", "key", key)
+			l.Info(limiter.Quote(key)+": requests are sent again", "key", key)
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
 		StoreError: func(key string, err error) {

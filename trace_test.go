@@ -459,3 +459,30 @@ func TestLogTraceLines(t *testing.T) {
 		t.Errorf("%d lines, want %d", len(lines), len(want))
 	}
 }
+
+// Who waits for another request to end cannot be told for how long.
+func TestTraceWaitsForSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told tollgate.WaitInfo
+		tr := &tollgate.Transport{
+			Base: roundTripFunc(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Body: &readCloser{Reader: strings.NewReader("answer")}}, nil
+			}),
+			Quotas: tollgate.Quotas{"*": {tollgate.Concurrency(1)}},
+			Trace:  &tollgate.Trace{Waiting: func(_ *http.Request, i tollgate.WaitInfo) { told = i }},
+		}
+		resp, err := tr.RoundTrip(order(t, t.Context(), flash))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Minute, func() { resp.Body.Close() })
+		second, err := tr.RoundTrip(order(t, t.Context(), flash))
+		if err != nil {
+			t.Fatal(err)
+		}
+		second.Body.Close()
+		if never := time.Duration(1<<63 - 1); told != (tollgate.WaitInfo{Key: "gemini-2.5-flash", Waiting: 1, Estimate: never, Next: never}) {
+			t.Errorf("Waiting was told %+v", told)
+		}
+	})
+}

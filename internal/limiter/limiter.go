@@ -195,7 +195,7 @@ func (l *Limiter) apply(d *engine.Decisions) {
 		for _, x := range list {
 			r := x.Owner.(*Request)
 			if x.Rejection != nil && x.Rejection.Reason == engine.Unreachable {
-				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", l.key, l.away)
+				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", Quote(l.key), l.away)
 			}
 			if r.ready != nil {
 				close(r.ready)
@@ -297,6 +297,9 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	l.waiting.Add(1)
 	ahead, estimate := l.engine.Joined()
 	r.Queued, r.Next = engine.Outlook(l.engine)
+	if _, full := engine.Slots(l.engine, now, &r.Request); full {
+		estimate = refill.Never // who holds a slot does not say for how long
+	}
 	l.mu.Unlock()
 	if r.Waiting != nil {
 		l.join(r, ahead, estimate)
