@@ -91,6 +91,7 @@ func (t *Transport) refused(a *attempt, resp *http.Response) []engine.Change {
 	}
 	changes, accepted, spent := a.Refused(refusalOf(r))
 	n.final = n.final || a.Hopeless
+	n.once = n.once && !r.Hinted // who says when to come back has not done it
 	if n.heeded {
 		if n.refusals == 0 || accepted != n.accepted {
 			n.refusals, n.accepted = 0, accepted
@@ -103,7 +104,7 @@ func (t *Transport) refused(a *attempt, resp *http.Response) []engine.Change {
 			t.limiters.Join(a.key, limiter.Key{Host: a.key.Host, Name: v.Model}, a.Limiter)
 		}
 	}
-	t.Trace.refused(a, resp, r)
+	t.Trace.refused(a, a.key.Name, resp, r)
 	return changes
 }
 
@@ -114,8 +115,15 @@ func (t *Transport) failedWithin(a *attempt, resp *http.Response, kind string, d
 	if !ok || r.None {
 		return
 	}
-	changes, _, _ := a.Refused(refusalOf(r))
-	t.Trace.refused(a, resp, r)
+	of := &a.Request
+	if a.kept != nil && a.kept.polls != "" { // what was begun by another request has failed
+		if of = t.receipts.Request(a.key.Host, a.kept.polls); of == nil {
+			return
+		}
+		t.receipts.Done(a.key.Host, a.kept.polls, unknown)
+	}
+	changes, _, _ := of.Refused(refusalOf(r))
+	t.Trace.refused(a, of.Limiter.Key(), resp, r)
 	t.Trace.learned(a, changes)
 }
 
@@ -265,8 +273,9 @@ func (t *Transport) wait(a *attempt) error {
 	n := a.note
 	a.MaxWait, a.MaxQueue = t.MaxWait, t.MaxQueue
 	if n.place == 0 {
-		n.place = t.places.Add(1)
+		n.place, n.class = t.places.Add(1), a.Class
 	} else {
+		a.Class = n.class
 		a.MaxQueue = 0 // its place is its own
 		if t.MaxWait > 0 {
 			if a.MaxWait -= n.waited; a.MaxWait <= 0 {
@@ -281,7 +290,7 @@ func (t *Transport) wait(a *attempt) error {
 	err := a.Limiter.Acquire(ctx, &a.Request)
 	for err == limiter.ErrForgotten {
 		t.limiters.Drop(a.key, a.Limiter)
-		if a.Limiter, err = t.limiter(a); err == nil {
+		if err = a.locate(t); err == nil {
 			err = a.Limiter.Acquire(ctx, &a.Request)
 		}
 	}

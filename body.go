@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/stream"
 	"example.com/tollgate/provider"
@@ -128,17 +129,44 @@ func (b *body) end() {
 	}
 	b.mu.Lock()
 	b.scanner.Close()
-	usage := b.scanner.Usage()
+	usage := refill.Cost(b.scanner.Usage())
 	kind, data, failed := b.scanner.Errors()
 	b.mu.Unlock()
-	if usage != unknown {
+	of := &b.attempt.Request
+	if b.attempt.kept != nil {
+		of = b.settled(usage, b.scanner.Text(stream.ID), b.scanner.Text(stream.Status))
+	}
+	if usage != unknown && of != nil {
 		usage[provider.Requests] = -1
-		b.attempt.Settle(usage)
-		b.transport.Trace.settled(b.attempt, usage)
+		of.Settle(usage)
+		b.transport.Trace.settled(b.attempt, of, usage)
 	}
 	if failed {
 		b.transport.failedWithin(b.attempt, b.resp, kind, data)
 	}
+}
+
+// settled returns the request of which a response states the cost where the server
+// keeps what it has begun: an earlier one if this one polls, none if that is not
+// finished.
+func (b *body) settled(usage refill.Cost, id, status string) *limiter.Request {
+	a, book := b.attempt, &b.transport.receipts
+	host, of := a.key.Host, &a.Request
+	if a.kept.polls != "" {
+		id = a.kept.polls
+		of = book.Request(host, id)
+	}
+	final := usage != unknown && !provider.Unfinished(status) && (status != "" || usage[provider.Tokens] > 0)
+	switch {
+	case final && id != "":
+		book.Done(host, id, usage)
+	case !final && id != "" && of == &a.Request:
+		book.Open(host, id, a.Later())
+	}
+	if !final {
+		return nil
+	}
+	return of
 }
 
 // unknown is the cost of a request of which a response says nothing.
@@ -154,8 +182,12 @@ func (b *body) scan(a *attempt, resp *http.Response) {
 	if v := resp.Header["Content-Encoding"]; len(v) > 0 {
 		o.ContentEncoding = v[0]
 	}
-	if len(a.usage) > 0 && a.Limiter.CountsTokens() {
-		o.Fields = fieldsOf(a.usage)
+	switch {
+	case len(a.usage) == 0:
+	case a.kept != nil:
+		o.Fields = fieldsOf(a.usage, a.kept.record)
+	case a.Limiter.CountsTokens():
+		o.Fields = fieldsOf(a.usage, nil)
 	}
 	json := strings.Contains(o.ContentType, "json")
 	o.Errors = resp.StatusCode == http.StatusOK && (json || strings.Contains(o.ContentType, "stream"))
@@ -177,18 +209,31 @@ var knownFields struct {
 // maxKnown is how many APIs' fields are kept: more than there are.
 const maxKnown = 64
 
-// fieldsOf returns the fields that say what a call has cost.
-func fieldsOf(usage []provider.Usage) []stream.Field {
+// fieldsOf returns the fields that say what a call has cost, and what the server keeps
+// of it if record is not nil.
+func fieldsOf(usage []provider.Usage, record *provider.Record) []stream.Field {
+	n := len(usage)
+	if record != nil {
+		n += len(record.ID) + len(record.Status)
+	}
 	k := &knownFields
 	k.RLock()
 	list := k.of[&usage[0]]
 	k.RUnlock()
-	if len(list) == len(usage) {
+	if len(list) == n {
 		return list
 	}
-	list = make([]stream.Field, len(usage))
-	for i, u := range usage {
-		list[i] = stream.Field{Path: strings.Join(u.Path, "."), Unit: int(u.Unit)}
+	list = make([]stream.Field, 0, n)
+	for _, u := range usage {
+		list = append(list, stream.Field{Path: strings.Join(u.Path, "."), Unit: int(u.Unit)})
+	}
+	if record != nil {
+		for _, p := range record.ID {
+			list = append(list, stream.Field{Path: strings.Join(p, "."), Unit: stream.ID})
+		}
+		for _, p := range record.Status {
+			list = append(list, stream.Field{Path: strings.Join(p, "."), Unit: stream.Status})
+		}
 	}
 	k.Lock()
 	defer k.Unlock()

@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -154,23 +152,6 @@ func span(d time.Duration) string {
 	return brief(d)
 }
 
-// estimated is an attribute for a time that may not be known.
-func estimated(name string, d time.Duration) slog.Attr {
-	if d == refill.Never {
-		return slog.String(name, "unknown")
-	}
-	return slog.Duration(name, d)
-}
-
-// cause returns the text of an error without the path of the request that a
-// url.Error states.
-func cause(err error) string {
-	if u := (*url.Error)(nil); errors.As(err, &u) {
-		err = u.Err
-	}
-	return err.Error()
-}
-
 // describe says what was learned: "limit learned: 5 requests per minute",
 // "limit corrected: 10 → 5 requests per minute".
 func (c Change) describe() string {
@@ -240,12 +221,8 @@ func Reject429(req *http.Request, e *LimitError) (*http.Response, error) {
 		seconds = int64(math.Ceil(e.RetryAfter.Seconds()))
 		header.Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
-	message := e.Error()
-	if e.Key == "" || strings.Contains(e.Key, req.URL.Hostname()) || req.Host != "" && strings.Contains(e.Key, req.Host) {
-		message = "tollgate: " + e.text()
-	}
 	insists := sdk.Insists(req)
-	text, err := json.Marshal(rejection(e, message, seconds, insists || provider.Interactions(req)))
+	text, err := json.Marshal(rejection(req, e, seconds, insists || provider.Interactions(req)))
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +245,7 @@ func Reject429(req *http.Request, e *LimitError) (*http.Response, error) {
 
 // rejection is the body of a 429. seconds is when to try again, below 0 if never. In
 // the Interactions API the code of an error is a word, and there are no details.
-func rejection(e *LimitError, message string, seconds int64, word bool) any {
+func rejection(req *http.Request, e *LimitError, seconds int64, word bool) any {
 	type details struct {
 		Type       string `json:"@type"`
 		RetryDelay string `json:"retryDelay"`
@@ -287,7 +264,11 @@ func rejection(e *LimitError, message string, seconds int64, word bool) any {
 	body.Error.Code = http.StatusTooManyRequests
 	body.Error.Status = "RESOURCE_EXHAUSTED"
 	body.Error.Type = "rate_limit_error"
-	body.Error.Message = message
+	if e.Key == "" || strings.Contains(e.Key, req.URL.Hostname()) || req.Host != "" && strings.Contains(e.Key, req.Host) {
+		body.Error.Message = "tollgate: " + e.text() // whom the caller calls may know the host, but not who calls that
+	} else {
+		body.Error.Message = e.Error()
+	}
 	switch {
 	case word && e.Reason == DailySpent:
 		body.Error.Code = "quota_exceeded"

@@ -24,7 +24,7 @@ const module = "example.com/tollgate"
 // pure are the packages that only reckon, and what each may import.
 var pure = map[string][]string{
 	"refill":   {"math", "math/bits", "slices", "sort", "time"},
-	"queue":    {"math", "slices", "sort", "time"},
+	"queue":    {"cmp", "math", "slices", "sort", "time"},
 	"estimate": {"math", module + "/internal/refill"},
 	"share":    {"time", module + "/internal/refill"},
 	"engine": {

@@ -3,7 +3,9 @@ package tollgate
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -11,36 +13,127 @@ import (
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
 
-type tokensKey struct{}
+type (
+	costKey struct{}
+	keyKey  struct{}
+)
 
 // WithTokens returns a context for requests of n tokens each, where the caller
 // knows better than an estimate what a request draws on limits of [Tokens]. An
-// n below 0 is 0.
+// n below 0 is 0. It is [WithCost] of that unit alone.
 func WithTokens(ctx context.Context, n int64) context.Context {
-	return context.WithValue(ctx, tokensKey{}, max(n, 0))
+	return WithCost(ctx, Cost{Requests: -1, Tokens: max(n, 0), OutputTokens: -1})
+}
+
+// WithCost returns a context for requests that draw c each, by Unit: points of
+// GitHub, Shopify or Atlassian as well as tokens. Of a unit that is 0 a request
+// draws nothing; a negative one is as an earlier WithCost says, else as estimated.
+//
+// What is said is charged as it is. Where the API reports what a request has used
+// of a unit, which model APIs do of tokens, that sets it right afterwards, unless 0
+// was said.
+func WithCost(ctx context.Context, c Cost) context.Context {
+	if was, ok := ctx.Value(costKey{}).(Cost); ok {
+		for u, n := range c {
+			if n < 0 {
+				c[u] = was[u]
+			}
+		}
+	}
+	return context.WithValue(ctx, costKey{}, c)
+}
+
+// WithKey returns a context for requests that draw on the quota of a key, whatever
+// their host or model: that of a tenant, an API key or an endpoint. All hosts share
+// it. Its limits are those of the entry of that name in Quotas, else those of "*".
+// Empty: the model's name or the host.
+func WithKey(ctx context.Context, key string) context.Context {
+	return context.WithValue(ctx, keyKey{}, key)
+}
+
+// A Priority says whose requests go first when several wait for one quota. The
+// zero value is that of requests without one.
+//
+// Requests of a higher level go first: one that comes gets the next token,
+// however many of lower levels wait. So that none starves, a lower level rises
+// after a minute in which it was kept back, or before if it would have to wait for
+// longer: from then on it and the highest level go in turns, each drawing as much
+// as the other, until what has waited for a minute is done.
+//
+// Tenants of one level share the quota in proportion to their weights while they
+// have requests waiting, in units of what is scarcest for those who wait: of two
+// tenants, none gets ahead of the other by more than the largest request of
+// each, divided by its weight. A tenant alone gets everything, and owes nothing for
+// it. Each tenant's requests go in the order in which they came; one that is sent
+// again keeps its place, and its priority.
+//
+// Where a deadline or MaxWait would end the wait, those who would go ahead are
+// reckoned with: a request that cannot make it any more because others have come
+// that go before it is rejected then.
+//
+// Priorities order the requests of one Transport. Where [Transport.Limiter] shares
+// the quota with other processes, each orders its own, and how much each gets is as
+// if there were no priorities: a request of a high level does not go before those
+// of another process.
+type Priority struct {
+	Level  int     // higher goes first; 0: normal
+	Tenant string  // who shares the level with others; "": one tenant of its own
+	Weight float64 // the tenant's share is in proportion to that of its latest request; 0: 1
+}
+
+type priorityKey struct{}
+
+// WithPriority returns a context for requests with a priority. It has no effect on
+// a Transport that has a Priority function.
+func WithPriority(ctx context.Context, p Priority) context.Context {
+	return context.WithValue(ctx, priorityKey{}, p)
+}
+
+// class returns the class of a request; nil: it has none.
+func class(t *Transport, req *http.Request) (*queue.Class, error) {
+	var p Priority
+	if t.Priority != nil {
+		p = t.Priority(req)
+	} else if v, ok := req.Context().Value(priorityKey{}).(Priority); ok {
+		p = v
+	}
+	switch {
+	case p == Priority{}:
+		return nil, nil
+	case !(p.Weight >= 0 && p.Weight <= math.MaxFloat64):
+		return nil, fmt.Errorf("tollgate: Priority of tenant %q: Weight is %v: it must be finite, and not negative", p.Tenant, p.Weight)
+	}
+	return &queue.Class{Level: p.Level, Tenant: p.Tenant, Weight: p.Weight}, nil
 }
 
 // An attempt is one attempt at a request: what that draws on, and how far it has
 // come. A waiter is little more than that, so it is kept small.
 type attempt struct {
 	limiter.Request
+	subject
 	req   *http.Request
 	body  io.ReadCloser // to be sent in place of the request's; nil: that itself
 	note  *note
 	api   provider.API
 	key   limiter.Key
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
-	aside bool             // see provider.Call
-	open  bool
+	kept  *kept            // what the server keeps of it; nil: nothing
 
 	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
 	began         time.Time     // when it was sent; only for Trace.Done
 	atServer      time.Duration // how long it took until the response came; likewise
 	own           note          // if none came with the request
+}
+
+// kept is what the server keeps of a call, and where it says so.
+type kept struct {
+	record *provider.Record
+	polls  string // see provider.Call
 }
 
 // plan finds out what a request draws on.
@@ -51,42 +144,97 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 		a.api = provider.For(req)
 	}
 	call := a.api.Call(req)
-	given, known := req.Context().Value(tokensKey{}).(int64)
-	host := provider.Host(req)
+	said, ok := req.Context().Value(costKey{}).(Cost)
+	if !ok {
+		said = unsaid
+	}
+	a.choose(t)
+	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	var err error
-	if call.Open {
-		if call, err = a.read(call, !known); err != nil {
+	if call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
+		if call, err = a.read(call, said[Tokens] < 0); err != nil {
 			return a, err
 		}
-		// The quota of a host is for all of its models together.
-		if _, ok := t.Quotas[call.Key]; !ok && t.Quotas[host] != nil {
-			call.Key = host
-		}
 	}
-	a.key = limiter.Key{Host: host, Name: call.Key}
-	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
+	if !a.chosen {
+		a.name = call.Key
+	}
+	err = a.locate(t)
 	a.note = noteOf(req, t, a.key, a.note)
-	a.note.once = call.Once
-	if a.Limiter, err = t.limiter(a); err != nil {
+	if err == nil {
+		a.Class, err = class(t, req)
+	}
+	if err != nil {
 		return a, err
 	}
-	if !call.Open && !known && !call.Aside && a.Limiter.CountsTokens() {
+	a.note.once = call.Once
+	if !call.Open && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
 		if call, err = a.read(call, true); err != nil {
 			return a, err
 		}
 	}
-	if known {
-		call.Cost[Tokens] = given
-	}
-	if !call.Exact && !call.Aside {
+	if !call.Exact && (!call.Aside || call.Polls != "") {
 		a.usage = call.Usage
 	}
-	a.Draw = estimate.Draw{Fixed: known || call.Exact, Continues: call.Continues}
-	for u, n := range call.Cost {
-		a.Draw.Cost[u] = min(max(n, 0), mostCost)
+	if call.Record != nil {
+		a.kept = &kept{call.Record, call.Polls}
+	}
+	a.charge(t, call, said)
+	if cost, ok := t.receipts.Cost(a.key.Host, call.Follows); ok && call.Follows != "" {
+		a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
 	}
 	return a, nil
 }
+
+// choose notes the key that the caller has chosen for the request, if any.
+func (a *attempt) choose(t *Transport) {
+	a.name, _ = a.req.Context().Value(keyKey{}).(string)
+	if a.name == "" && t.Key != nil {
+		a.name = t.Key(a.req)
+	}
+	a.chosen = a.name != ""
+}
+
+// locate finds the quota that a request draws on, and the limiter that keeps it.
+func (a *attempt) locate(t *Transport) error {
+	b := t.book()
+	if b.err != nil {
+		return b.err
+	}
+	x := b.find(provider.Host(a.req), &a.subject)
+	if !x.found && !a.aside && b.tell(x.key.Name) {
+		t.Trace.noQuota(a.req, x.key.Name, b.entries.List(maxListed))
+	}
+	a.key, a.Limiter = x.key, t.limiter(a, b, &x)
+	return nil
+}
+
+// charge notes what a request draws: what the caller says, else what Transport.Cost
+// makes of the estimate.
+func (a *attempt) charge(t *Transport, call provider.Call, said Cost) {
+	d := estimate.Draw{Fixed: call.Exact, Continues: call.Continues}
+	for u, n := range call.Cost {
+		d.Cost[u] = min(max(n, 0), mostCost)
+	}
+	if t.Cost != nil {
+		is := Cost(a.Limiter.Estimate(d))
+		for u, n := range t.Cost(a.req, is) {
+			if said[u] < 0 && n != is[u] {
+				said[u] = n // what it leaves as it is stays an estimate
+			}
+		}
+	}
+	for u, n := range said {
+		if n >= 0 {
+			d.Cost[u], d.Said = min(n, mostCost), d.Said.With(u)
+		}
+	}
+	d.Fixed = d.Fixed || said[Tokens] >= 0
+	a.Draw = d
+}
+
+// unsaid is a cost of which the caller says nothing.
+var unsaid = Cost{-1, -1, -1}
 
 // mostCost is more than any request costs.
 const mostCost = 1 << 40

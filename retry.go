@@ -17,6 +17,7 @@ import (
 
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
@@ -165,6 +166,7 @@ type try struct {
 type note struct {
 	try    *try // nil: there is no next attempt
 	place  uint64
+	class  *queue.Class
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
 
@@ -346,7 +348,7 @@ func (t *try) curable(ctx context.Context) bool {
 	code := t.resp.StatusCode
 	if api := provider.For(t.req); n == nil && api.Refuses(t.resp) {
 		refusal := readRefusal(api, t.resp)
-		if refusal.None || refusal.Never || refusal.Daily() || refusal.Overload && !t.harmless() {
+		if refusal.None || refusal.Never || refusal.Daily() || refusal.Overload && !refusal.Hinted && !t.harmless() {
 			return false
 		}
 		if refusal.Hinted {

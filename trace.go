@@ -7,11 +7,12 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
-	"sync"
+	"strings"
 	"time"
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/logline"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
@@ -65,6 +66,10 @@ type Trace struct {
 	Paused func(key string, until time.Time, why string)
 	// Resumed is called when the first request since a pause is sent.
 	Resumed func(key string)
+	// NoQuota is called when Quotas has entries and none of them is for the key of
+	// a request, once a key and for 256 keys at most. others are some of those that
+	// there are.
+	NoQuota func(r *http.Request, key string, others []string)
 	// StoreError is called when the store that a quota is shared through does
 	// not answer, once, and with nil when it does again. nil: slog.Default is
 	// told.
@@ -145,6 +150,12 @@ func JoinTraces(a, b *Trace) *Trace {
 	return joined
 }
 
+func (t *Trace) noQuota(r *http.Request, key string, others []string) {
+	if t != nil && t.NoQuota != nil {
+		t.NoQuota(r, key, others)
+	}
+}
+
 func (t *Trace) storeError(key string, err error) {
 	switch {
 	case t != nil && t.StoreError != nil:
@@ -206,9 +217,9 @@ func (t *Trace) answered(a *attempt) {
 	}
 }
 
-func (t *Trace) refused(a *attempt, resp *http.Response, r provider.Refusal) {
+func (t *Trace) refused(a *attempt, key string, resp *http.Response, r provider.Refusal) {
 	if t != nil && t.Refused != nil {
-		t.Refused(a.req, RefusalInfo{Key: a.key.Name, Status: resp.StatusCode, Refusal: r})
+		t.Refused(a.req, RefusalInfo{Key: key, Status: resp.StatusCode, Refusal: r})
 	}
 }
 
@@ -218,19 +229,20 @@ func (t *Trace) rejected(a *attempt, e *LimitError) {
 	}
 }
 
-// settled tells what a response said of the cost of its request; negative: nothing.
-func (t *Trace) settled(a *attempt, c refill.Cost) {
+// settled tells what a response said of the cost of a request, which may be an
+// earlier one that this one polls; negative: nothing.
+func (t *Trace) settled(a *attempt, of *limiter.Request, c refill.Cost) {
 	if t == nil || t.Settled == nil {
 		return
 	}
-	estimate := Cost(a.Estimate())
+	estimate := Cost(of.Estimate())
 	actual := estimate
 	for u, n := range c {
 		if n >= 0 {
 			actual[u] = n
 		}
 	}
-	t.Settled(a.req, a.key.Name, estimate, actual)
+	t.Settled(a.req, of.Limiter.Key(), estimate, actual)
 }
 
 // done tells that an attempt is over, with a response or an error.
@@ -298,11 +310,11 @@ func LogTrace(l *slog.Logger) *Trace {
 			l.LogAttrs(ctx, level, msg, append(attrs, slog.String("key", key), slog.String("method", r.Method), slog.String("host", r.URL.Host))...)
 		}
 	}
-	var long sometimes
+	long := logline.Seldom{Every: longWait}
 	return &Trace{
 		Waiting: func(r *http.Request, i WaitInfo) {
-			about(r, slog.LevelDebug, "request waits for quota", i.Key, slog.Int("ahead", i.Ahead), estimated("estimate", i.Estimate))
-			if i.Estimate > longWait && i.Estimate < refill.Never && l.Enabled(r.Context(), slog.LevelInfo) && long.now(i.Key) {
+			about(r, slog.LevelDebug, "request waits for quota", i.Key, slog.Int("ahead", i.Ahead), logline.Time("estimate", i.Estimate))
+			if i.Estimate > longWait && i.Estimate < refill.Never && l.Enabled(r.Context(), slog.LevelInfo) && long.Now(i.Key) {
 				l.Info(fmt.Sprintf("%s: %d waiting, next in %s", limiter.Quote(i.Key), i.Waiting, span(i.Next)), "key", i.Key)
 			}
 		},
@@ -310,7 +322,7 @@ func LogTrace(l *slog.Logger) *Trace {
 			about(r, slog.LevelDebug, "request was abandoned in the queue", i.Key, slog.Duration("waited", i.Waited))
 		},
 		Rejected: func(r *http.Request, e *LimitError) {
-			about(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), estimated("retry_after", e.RetryAfter), slog.String("error", e.Error()))
+			about(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), logline.Time("retry_after", e.RetryAfter), slog.String("error", e.Error()))
 		},
 		Sending: func(r *http.Request, i SendInfo) {
 			about(r, slog.LevelDebug, "request is sent", i.Key, slog.Duration("waited", i.Waited))
@@ -325,12 +337,12 @@ func LogTrace(l *slog.Logger) *Trace {
 		Done: func(r *http.Request, i DoneInfo) {
 			attrs := []slog.Attr{slog.Int("status", i.Status), slog.Duration("at_server", i.AtServer), slog.Duration("total", i.Total)}
 			if i.Err != nil {
-				attrs = append(attrs, slog.String("error", cause(i.Err)))
+				attrs = append(attrs, slog.String("error", logline.Cause(i.Err)))
 			}
 			about(r, slog.LevelDebug, "attempt is over", i.Key, attrs...)
 		},
 		Retrying: func(r *http.Request, i RetryInfo) {
-			about(r, slog.LevelInfo, "request is sent again", i.Key, slog.Int("attempt", i.Attempt), slog.String("cause", cause(i.Cause)), slog.Duration("wait", i.Wait))
+			about(r, slog.LevelInfo, "request is sent again", i.Key, slog.Int("attempt", i.Attempt), slog.String("cause", logline.Cause(i.Cause)), slog.Duration("wait", i.Wait))
 		},
 		Learned: func(r *http.Request, i LearnInfo) {
 			about(r, slog.LevelInfo, i.describe(), i.Key, slog.String("refill", i.To.Refill.String()))
@@ -340,6 +352,13 @@ func LogTrace(l *slog.Logger) *Trace {
 		},
 		Resumed: func(key string) {
 			l.Info(limiter.Quote(key)+": requests are sent again", "key", key)
+		},
+		NoQuota: func(r *http.Request, key string, others []string) {
+			list := make([]string, len(others))
+			for i, s := range others {
+				list[i] = limiter.Quote(s)
+			}
+			about(r, slog.LevelInfo, "no quota for "+limiter.Quote(key)+"; there are quotas for "+strings.Join(list, ", "), key)
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
 		StoreError: func(key string, err error) {
@@ -355,30 +374,3 @@ func LogTrace(l *slog.Logger) *Trace {
 // longWait is how long a wait is that LogTrace tells of, and the time between two
 // such lines of a key.
 const longWait = 10 * time.Second
-
-// A sometimes says yes once in longWait for each key.
-type sometimes struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-// manyKeys is for how many keys a sometimes knows when it last said yes. When there
-// are more at a time, some have more than their line.
-const manyKeys = 1024
-
-func (s *sometimes) now(key string) bool {
-	t := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if last, ok := s.last[key]; ok && t.Sub(last) < longWait {
-		return false
-	}
-	if len(s.last) >= manyKeys {
-		clear(s.last)
-	}
-	if s.last == nil {
-		s.last = make(map[string]time.Time)
-	}
-	s.last[key] = t
-	return true
-}

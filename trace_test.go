@@ -248,6 +248,7 @@ func TestTracePanics(t *testing.T) {
 				}),
 			}
 			retry := &tollgate.Retry{Base: tr}
+			url := flash
 			send := func(timeout time.Duration) {
 				defer func() {
 					if x := recover(); x != nil && x != "in "+name {
@@ -256,7 +257,7 @@ func TestTracePanics(t *testing.T) {
 				}()
 				ctx, cancel := context.WithTimeout(t.Context(), timeout)
 				defer cancel()
-				if resp, err := retry.RoundTrip(order(t, ctx, flash)); err == nil {
+				if resp, err := retry.RoundTrip(order(t, ctx, url)); err == nil {
 					defer resp.Body.Close()
 					io.Copy(io.Discard, resp.Body)
 				}
@@ -265,6 +266,9 @@ func TestTracePanics(t *testing.T) {
 				send(time.Hour)
 			}
 			send(time.Second) // rejected
+			url = "https://nobody-knows.example.com/"
+			send(time.Hour)
+			url = flash
 			// One holds the slot, another waits for it in vain.
 			panics = false
 			time.Sleep(time.Hour)

@@ -12,7 +12,6 @@ package tollgate
 import (
 	"errors"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +19,7 @@ import (
 	"example.com/tollgate/internal/dayfile"
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/receipt"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
@@ -45,12 +44,27 @@ type Transport struct {
 	// Base sends the requests. nil: http.DefaultTransport.
 	Base http.RoundTripper
 
-	// Quotas holds the limits of each key. nil: none is known.
+	// Quotas holds the limits of each key. nil: none is known. They are read when
+	// the Transport is first used.
 	Quotas Quotas
 
 	// API says what a request draws on and what a refusal means. nil: it is
 	// recognised from the request.
 	API provider.API
+
+	// Priority says which requests go first, and whose share of the quota they draw
+	// on. It must not change the request. nil: what [WithPriority] says, else none.
+	Priority func(*http.Request) Priority
+	// Key chooses which quota a request draws on, as [WithKey] does, which goes
+	// before it. It does not read the body. nil or an empty result: the model's
+	// name or the host.
+	Key func(*http.Request) string
+
+	// Cost is given the estimate of what a request draws, and returns what it does
+	// draw, by Unit. [WithCost] goes before it, and says what a number means. A
+	// number that is left as it is stays an estimate. Tokens are estimated only
+	// where the key has a limit of them; else they are 0. nil: the estimate.
+	Cost func(*http.Request, Cost) Cost
 
 	// MaxWait is the longest time in the queue, over all attempts at a request: one
 	// whose turn would come later is rejected at once. 0: as long as its
@@ -60,8 +74,9 @@ type Transport struct {
 	// includes the time in the queue.
 	MaxWait time.Duration
 
-	// MaxQueue is the longest queue of one key: further requests are
-	// rejected. 0: no bound.
+	// MaxQueue is the longest queue of one key, and where requests have a
+	// [Priority], of each tenant of a level: further requests are rejected. 0: no
+	// bound.
 	MaxQueue int
 
 	// Timeout is the longest time from when a request is sent until its
@@ -89,6 +104,8 @@ type Transport struct {
 
 	places   atomic.Uint64 // the last place in the queue that was given away
 	limiters limiter.Registry
+	receipts receipt.Book         // of what the servers keep
+	quotas   atomic.Pointer[book] // in force; nil: Quotas were not read yet
 	dated    atomic.Pointer[dated]
 	once     sync.Once
 	state    *dayfile.File // nil: there is none
@@ -103,7 +120,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errNoURL
 	}
+	planned := false
+	defer func() {
+		if !planned { // Key, Cost or a function of Trace panics
+			closeBody(req)
+		}
+	}()
 	a, err := plan(t, req)
+	planned = true
 	resp, err := t.attempt(a, err)
 	a.note.end(resp)
 	return resp, err
@@ -153,60 +177,32 @@ func (t *Transport) rejected(req *http.Request, limit *LimitError) (*http.Respon
 	return resp, nil
 }
 
-// quota returns the limits of an attempt, each with the rule that it is kept by, and
-// whether they are those of its very key.
-func (t *Transport) quota(a *attempt) (limits []refill.Limit, named bool, err error) {
-	q, named := t.Quotas[a.key.Name]
-	if model, _, ok := cutLast(a.key.Name, ":"); !named && a.open && ok {
-		q, named = t.Quotas[model] // of a service tier without an entry of its own
+// book returns the quotas in force.
+func (t *Transport) book() *book {
+	if b := t.quotas.Load(); b != nil {
+		return b
 	}
-	if !named && !a.aside {
-		q = t.Quotas["*"]
-	}
-	for _, l := range q {
-		if err := l.check(); err != nil {
-			return nil, false, err
-		}
-		if l.Refill == Auto && l.Per > 0 {
-			l.Refill = Refill(engine.Kept(a.Rule, l.Per))
-		}
-		limits = append(limits, l.kept())
-	}
-	return limits, named, nil
+	t.quotas.CompareAndSwap(nil, newBook(t.Quotas, 1))
+	return t.quotas.Load()
 }
 
-// cutLast cuts s around the last instance of sep.
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+// limiter returns the limiter of an attempt, made by what a book says of it if there
+// is none.
+func (t *Transport) limiter(a *attempt, b *book, x *extract) *limiter.Limiter {
+	if l := t.limiters.Find(x.key); l != nil {
+		return l
 	}
-	return s, "", false
-}
-
-// limiter returns the limiter of an attempt.
-func (t *Transport) limiter(a *attempt) (*limiter.Limiter, error) {
-	if l := t.limiters.Find(a.key); l != nil {
-		return l, nil
-	}
-	return t.newLimiter(a)
-}
-
-func (t *Transport) newLimiter(a *attempt) (*limiter.Limiter, error) {
-	return t.limiters.Get(a.key, func(m *engine.Memory) (*limiter.Limiter, error) {
-		limits, named, err := t.quota(a)
-		if err != nil {
-			return nil, err
-		}
-		o := limiter.Options{Limits: limits, Named: named, Memory: m, Shared: t.Limiter, Name: a.key.Host + " " + a.key.Name}
+	return t.limiters.Get(x.key, func(m *engine.Memory) *limiter.Limiter {
+		o := limiter.Options{Limits: x.quota.kept(a.Rule), Named: x.named, Memory: m, Shared: t.Limiter, Name: x.key.Host + " " + x.key.Name}
 		if t.Limiter != nil {
-			key := a.key.Name
+			key := x.key.Name
 			o.Tell = func(err error) { t.Trace.storeError(key, err) }
 		}
 		if t.StateFile != "" && t.Limiter == nil {
 			t.once.Do(func() { t.state = dayfile.Open(t.StateFile, t.Trace.stateError) })
 			o.File = t.state
 		}
-		return limiter.New(a.key.Name, o), nil
+		return limiter.New(x.key.Name, o)
 	})
 }
 

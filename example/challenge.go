@@ -57,7 +57,11 @@ func (a *api) serve() error {
 	a.key, a.url = "any", "http://"+l.Addr().String()
 	a.phase = sinceEpoch()
 	limit := quotatest.Limit{N: int64(a.rpm), Per: a.minute, Phase: a.phase % a.minute}
-	srv := &http.Server{Handler: &quotatest.Server{Limits: map[string][]quotatest.Limit{"*": {limit}}}}
+	fake := &quotatest.Server{Limits: map[string][]quotatest.Limit{"*": {limit}}}
+	if a.plot != "" { // else the time at the API is too short to be seen
+		fake.Think = func(*http.Request) time.Duration { return a.minute / 30 }
+	}
+	srv := &http.Server{Handler: fake}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Serve(l) }) // until Close
 	a.close = func() {
@@ -94,6 +98,7 @@ type step struct {
 	failure error           // one of the others
 	took    time.Duration   // until all were answered
 	sent    []time.Duration // when tollgate sent calls, since the start
+	times   *timeline
 }
 
 // anyError returns the error of a call, unless all succeeded.
@@ -106,8 +111,15 @@ func (s step) anyError() error {
 
 // without makes the calls as one does who knows of no limit.
 func (a *api) without(ctx context.Context, live io.Writer) (s step, err error) {
-	errs, took := a.calls(ctx, a.plain, live, 0)
+	left := a.left()
+	s.times = newTimeline(a.n)
+	client, err := a.client(ctx, &http.Client{Transport: s.times})
+	if err != nil {
+		return s, err
+	}
+	errs, took := a.calls(ctx, client, s.times, live, 0)
 	s.took = took
+	s.times.count(int64(a.rpm), left, a.minute)
 	for _, err := range errs {
 		var e genai.APIError
 		switch {
@@ -128,10 +140,12 @@ func (a *api) without(ctx context.Context, live io.Writer) (s step, err error) {
 func (a *api) with(ctx context.Context, live io.Writer) (s step, err error) {
 	limit := tollgate.RPM(int64(a.rpm))
 	limit.Per = a.minute // at the real API it is one anyway
-	quotas := tollgate.Quotas{path.Base(a.model): {limit}}
+	key := path.Base(a.model)
+	quotas := tollgate.Quotas{key: {limit}}
 
 	var mu sync.Mutex
-	began := time.Now()
+	s.times = newTimeline(a.n)
+	began := s.times.began
 	trace := &tollgate.Trace{
 		Sending: func(*http.Request, tollgate.SendInfo) {
 			mu.Lock()
@@ -146,13 +160,21 @@ func (a *api) with(ctx context.Context, live io.Writer) (s step, err error) {
 			}
 		},
 	}
-	// Without the Trace, this is tollgate.NewClient(quotas).
-	hc := &http.Client{Transport: &tollgate.Retry{Base: &tollgate.Transport{Quotas: quotas, Trace: trace}}}
+	// Without what is watched here, this is tollgate.NewClient(quotas).
+	t := &tollgate.Transport{Base: s.times, Quotas: quotas, Trace: trace}
+	hc := &http.Client{Transport: &tollgate.Retry{Base: t}}
 	client, err := a.client(ctx, hc)
 	if err != nil {
 		return s, err
 	}
-	errs, took := a.calls(ctx, client, live, a.ideal())
+	left := a.left()
+	stop := func() {}
+	if a.plot != "" {
+		stop = s.times.watch(t, key, a.minute/500)
+	}
+	errs, took := a.calls(ctx, client, s.times, live, a.ideal())
+	stop()
+	s.times.count(int64(a.rpm), left, a.minute)
 	s.took = took
 	for _, err := range errs {
 		if err == nil {
@@ -168,7 +190,7 @@ func (a *api) with(ctx context.Context, live io.Writer) (s step, err error) {
 // calls makes all calls at once and returns their errors when the last one has
 // ended. While they go on, it shows how many have, and what is left of the time
 // that they should take.
-func (a *api) calls(ctx context.Context, client *genai.Client, live io.Writer, should time.Duration) ([]error, time.Duration) {
+func (a *api) calls(ctx context.Context, client *genai.Client, times *timeline, live io.Writer, should time.Duration) ([]error, time.Duration) {
 	var ended atomic.Int64
 	began := time.Now()
 	stop := watch(live, int64(a.n), func() (int64, string) {
@@ -179,7 +201,7 @@ func (a *api) calls(ctx context.Context, client *genai.Client, live io.Writer, s
 	var wg sync.WaitGroup
 	for i := range errs {
 		wg.Go(func() {
-			_, errs[i] = client.Models.GenerateContent(ctx, a.model, genai.Text("Say hello in one word."), nil)
+			_, errs[i] = client.Models.GenerateContent(times.call(ctx, i), a.model, genai.Text("Say hello in one word."), nil)
 			ended.Add(1)
 		})
 	}

@@ -17,6 +17,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -71,6 +72,7 @@ type config struct {
 	minute time.Duration // of the API
 	key    string        // to the real API; empty: use the fake one
 	json   bool
+	plot   string // file to draw to; empty: none
 }
 
 const usage = `usage: go run ./example [flags]
@@ -89,6 +91,7 @@ func parse(args []string, w io.Writer, getenv func(string) string) (config, erro
 	f.IntVar(&c.rpm, "rpm", 10, "`requests` that the model's quota allows per minute")
 	f.DurationVar(&c.minute, "minute", 3*time.Second, "`length` of a minute of the fake API, 1s to 1m")
 	f.BoolVar(&c.json, "json", false, "write a summary to standard output, all else to standard error")
+	f.StringVar(&c.plot, "plot", "", "draw what becomes of the calls to a `file`, .png or .svg; the fake API then takes a while for each")
 	fake := f.Bool("fake", false, "use the fake API even if there is a key")
 	f.SetOutput(io.Discard)
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -115,6 +118,8 @@ func parse(args []string, w io.Writer, getenv func(string) string) (config, erro
 		return c, errors.New("-model: the name is empty")
 	case c.minute < time.Second || c.minute > time.Minute:
 		return c, fmt.Errorf("-minute %v: a minute lasts from 1s to 1m", c.minute)
+	case c.plot != "" && formats[filepath.Ext(c.plot)] == nil:
+		return c, fmt.Errorf("-plot %q: the name must end in .png or .svg", c.plot)
 	case c.key != "" && short:
 		return c, errors.New("-minute: only the fake API has other minutes (-fake uses it in spite of GEMINI_API_KEY)")
 	}
@@ -166,6 +171,7 @@ func challenge(ctx context.Context, c config, text, live io.Writer) (sum summary
 		return sum, err
 	}
 	sum.Without = s.counts
+	without := s.times
 	fmt.Fprintf(text, "  %d succeeded, %d refused\n", s.OK, s.Refused)
 	if s.OK == 0 {
 		return sum, fmt.Errorf("no call succeeded: %s", oneLine(s.anyError().Error()))
@@ -201,6 +207,12 @@ func challenge(ctx context.Context, c config, text, live io.Writer) (sum summary
 		fmt.Fprintf(text, "  (The API refuses more than -rpm %d says, or others draw on the same quota.)\n", c.rpm)
 	}
 	s.printFailed(text)
+	if c.plot != "" {
+		if err := save(c.plot, c.rpm, without, s.times); err != nil {
+			return sum, fmt.Errorf("cannot draw: %w", err)
+		}
+		fmt.Fprintf(text, "\nThe picture is in %s.\n", c.plot)
+	}
 	return sum, nil
 }
 

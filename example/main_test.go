@@ -96,6 +96,7 @@ func TestFlags(t *testing.T) {
 		{"", []string{"-minute=24h"}, "-minute 24h"},
 		{"", []string{"-model="}, "-model"},
 		{"", []string{"-quota=3"}, "-quota"},
+		{"", []string{"-plot=timeline.gif"}, "-plot"},
 		{"", []string{"5"}, `"5"`},
 		{"real", []string{"-minute=3s"}, "-fake"},
 	}
@@ -114,7 +115,7 @@ func TestHelp(t *testing.T) {
 	if code != 0 || stderr.Len() > 0 {
 		t.Errorf("exit code %d, stderr %q", code, &stderr)
 	}
-	for _, name := range []string{"-n", "-model", "-rpm", "-minute", "-fake", "-json", "GEMINI_API_KEY"} {
+	for _, name := range []string{"-n", "-model", "-rpm", "-minute", "-fake", "-json", "-plot", "GEMINI_API_KEY"} {
 		if !strings.Contains(stdout.String(), name+" ") && !strings.Contains(stdout.String(), name+"\n") {
 			t.Errorf("no %s: %s", name, &stdout)
 		}

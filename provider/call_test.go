@@ -96,7 +96,8 @@ func TestUsagePaths(t *testing.T) {
 		{"POST", "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse-stream", "usage.inputTokens"},
 		{"POST", "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/invoke-with-response-stream", "amazon-bedrock-invocationMetrics.inputTokenCount"},
 		{"POST", "https://api.example.com/v1/things", ""},
-		{"POST", "https://generativelanguage.googleapis.com/v1beta/interactions/abc/cancel", "usageMetadata.promptTokenCount"},
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/interactions/abc/cancel", "usage.total_input_tokens"},
+		{"DELETE", "https://generativelanguage.googleapis.com/v1beta/interactions/abc", "usageMetadata.promptTokenCount"},
 	}
 	for _, test := range tests {
 		r := httptest.NewRequest(test.method, test.url, nil)
@@ -172,5 +173,41 @@ func BenchmarkReadForm(b *testing.B) {
 	}
 	if c.Key != "whisper-1" {
 		b.Fatal(fmt.Sprint(c))
+	}
+}
+
+// Calls of the Interactions API say which interaction they are about.
+func TestRecords(t *testing.T) {
+	const gen = "https://generativelanguage.googleapis.com/v1beta/interactions"
+	tests := []struct {
+		method, url, body      string
+		record                 bool
+		polls, follows, status string
+	}{
+		{"POST", gen, `{"model":"m","input":"a"}`, true, "", "", ""},
+		{"POST", gen, `{"model":"m","input":"a","previous_interaction_id":"i1"}`, true, "", "i1", ""},
+		{"POST", gen, `{"model":"m","input":{"previous_interaction_id":"i1"}}`, true, "", "", ""},
+		{"GET", gen + "/i1", "", true, "i1", "", ""},
+		{"GET", gen + "/i1?stream=true&last_event_id=e", "", true, "i1", "", ""},
+		{"POST", gen + "/i1/cancel", "", true, "i1", "", ""},
+		{"DELETE", gen + "/i1", "", false, "", "", ""},
+		{"GET", gen, "", false, "", "", ""},
+		{"POST", "https://api.openai.com/v1/responses", `{"model":"m","input":"a","previous_response_id":"r1"}`, false, "", "", ""},
+	}
+	for _, test := range tests {
+		r := httptest.NewRequest(test.method, test.url, nil)
+		api := provider.For(r)
+		c := api.Call(r)
+		if c.Open {
+			api.Read(&c, strings.NewReader(test.body), true)
+		}
+		if (c.Record != nil) != test.record || c.Polls != test.polls || c.Follows != test.follows || c.Polls != "" && !c.Aside {
+			t.Errorf("%s %s %s: %+v", test.method, test.url, test.body, c)
+		}
+	}
+	for status, want := range map[string]bool{"in_progress": true, "queued": true, "completed": false, "failed": false, "cancelled": false, "requires_action": false, "incomplete": false, "": false} {
+		if provider.Unfinished(status) != want {
+			t.Errorf("status %q: %v, want %v", status, !want, want)
+		}
 	}
 }

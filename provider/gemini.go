@@ -47,50 +47,6 @@ func geminiMethod(path string) (name, method string) {
 	return name, method
 }
 
-// interactions returns what a path is of the Interactions API
-// (https://ai.google.dev/api/interactions-api): "create" if it ends in
-// /interactions, "get" in /interactions/ID, "other" if it is any other. Where the
-// host says nothing, a version or a location goes before.
-func interactions(path string, known bool) string {
-	i := strings.LastIndex(path, "/interactions")
-	if i < 0 {
-		return ""
-	}
-	before, after := path[:i], path[i+len("/interactions"):]
-	if dir, last := cutLast(before); !known && !isVersion(last) {
-		if _, dir = cutLast(dir); dir != "locations" {
-			return ""
-		}
-	}
-	switch {
-	case after == "":
-		return "create"
-	case after[0] != '/':
-		return ""
-	case strings.IndexByte(after[1:], '/') < 0:
-		return "get"
-	}
-	return "other"
-}
-
-// Interactions reports whether a request is one of Gemini's Interactions API, behind
-// any host and path prefix. The codes of its errors are words.
-func Interactions(r *http.Request) bool {
-	return r.URL != nil && interactions(r.URL.Path, isGeminiHost(r.URL.Hostname())) != ""
-}
-
-// isVersion reports whether a segment of a path is a version, such as v1beta2.
-func isVersion(s string) bool {
-	if len(s) < 2 || s[0] != 'v' || s[1] < '0' || s[1] > '9' {
-		return false
-	}
-	s = strings.TrimLeft(s[1:], "0123456789")
-	if !strings.HasPrefix(s, "alpha") && !strings.HasPrefix(s, "beta") {
-		return s == ""
-	}
-	return strings.Trim(s, "abehlpt0123456789") == ""
-}
-
 // pacific is where Gemini's days begin.
 var pacific = sync.OnceValue(func() *time.Location {
 	l, err := time.LoadLocation("America/Los_Angeles")
@@ -106,19 +62,6 @@ var geminiUsage = []Usage{
 	{[]string{"usageMetadata", "promptTokenCount"}, Tokens},
 	{[]string{"usageMetadata", "candidatesTokenCount"}, OutputTokens},
 	{[]string{"usageMetadata", "thoughtsTokenCount"}, OutputTokens},
-}
-
-// What its Interactions API says, in the interaction or in the event that ends a
-// stream.
-var interactionUsage = []Usage{
-	{[]string{"usage", "total_input_tokens"}, Tokens},
-	{[]string{"usage", "total_tool_use_tokens"}, Tokens},
-	{[]string{"usage", "total_output_tokens"}, OutputTokens},
-	{[]string{"usage", "total_thought_tokens"}, OutputTokens},
-	{[]string{"interaction", "usage", "total_input_tokens"}, Tokens},
-	{[]string{"interaction", "usage", "total_tool_use_tokens"}, Tokens},
-	{[]string{"interaction", "usage", "total_output_tokens"}, OutputTokens},
-	{[]string{"interaction", "usage", "total_thought_tokens"}, OutputTokens},
 }
 
 func (gemini) Call(r *http.Request) Call {
@@ -141,9 +84,9 @@ func (gemini) Call(r *http.Request) Call {
 		c.Key, c.Aside, c.Once = Host(r), true, onceAside(r)
 		switch kind := interactions(r.URL.Path, isGeminiHost(r.URL.Hostname())); {
 		case kind == "create" && r.Method == http.MethodPost:
-			c.Aside, c.Open, c.Usage, c.Once = false, true, interactionUsage, creates(r)
-		case kind == "get" && r.Method == http.MethodGet: // polls one in the background
-			c.Usage = interactionUsage
+			c.Aside, c.Open, c.Usage, c.Record, c.Once = false, true, interactionUsage, interactionRecord, creates(r)
+		case (kind == "get" || kind == "cancel") && r.Method != http.MethodDelete:
+			c.Polls, c.Usage, c.Record, c.Once = interactionID(r.URL.Path), interactionUsage, interactionRecord, false
 		case isModelCall(r): // where it poses as OpenAI
 			c.Aside, c.Open, c.Usage, c.Once = false, true, openAIUsage, creates(r)
 		}
@@ -166,6 +109,9 @@ func (gemini) Read(c *Call, body io.Reader, tokens bool) {
 		}
 		c.Cost[Requests] = max(p.requests, 1)
 		c.Continues = p.continues
+		if c.Record != nil {
+			c.Follows = p.previous
+		}
 	}
 	if tokens {
 		c.Cost[Tokens] = p.tokens(3)

@@ -12,6 +12,7 @@ type prompt struct {
 	model     string // its top-level field, or agent
 	tier      string // its top-level field service_tier, if that has limits of its own
 	continues bool   // it names what went before, which the server has
+	previous  string // what that is called, where it may have been polled
 	chars     int64  // of all that is text
 	media     int64  // tokens of what is not
 	requests  int64  // elements of the top-level field requests
@@ -328,6 +329,9 @@ func (r *reader) topLevel(name string) {
 		}
 	case "previous_response_id", "previous_interaction_id", "conversation", "continuation_token":
 		r.continues = r.continues || len(s) > 0
+		if name == "previous_interaction_id" {
+			r.previous = string(s)
+		}
 	}
 }
 

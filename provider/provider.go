@@ -145,6 +145,20 @@ type Call struct {
 	// change it. nil: the response does not state it.
 	Usage []Usage
 
+	// Record locates the id under which the server keeps what the call has
+	// begun: a later call may poll it or follow it. It is shared. nil: the
+	// server keeps nothing.
+	Record *Record
+
+	// Polls is the id of what an earlier call has begun: the response says what
+	// that one has cost, and why it failed. Empty: this is no such call.
+	Polls string
+
+	// Follows is the id of what an earlier call has begun and this one goes on
+	// with: the server reads again what that one has read and written. Empty: it
+	// is not known.
+	Follows string
+
 	// Once reports that the request must not be sent again when its fate is
 	// unknown: it may create something, and has no idempotency key. Calls that
 	// only generate are not of that kind.
@@ -168,6 +182,16 @@ type Usage struct {
 	Path []string // names from the document's root; an array's elements share its path
 	Unit Unit
 }
+
+// A Record locates, in a response, what the server says of something that it keeps.
+// Paths are those of Usage.
+type Record struct {
+	ID     [][]string // its id: the first one counts
+	Status [][]string // how far it is: the last one counts; see Unfinished
+}
+
+// Unfinished reports whether a status means that the cost is not final yet.
+func Unfinished(status string) bool { return status == "in_progress" || status == "queued" }
 
 // A Refusal states why and for how long a server refuses a request.
 type Refusal struct {

@@ -14,12 +14,17 @@ func (w *world) follow(came *ticket, d Decisions) {
 	var in time.Duration // in which the newcomer is to go, at the earliest and at the latest
 	var most time.Duration
 	var daily bool
+	var ahead int
 	if came != nil {
+		m.join(came)
+		ahead = len(m.ahead(came))
 		if !m.blind {
 			in, _ = m.turn(came, true)
 			most, daily = m.turn(came, false)
+			if m.classes != nil && len(m.classes.levels) > 1 { // they may rise
+				in, most = 0, m.all(came)
+			}
 		}
-		m.join(came)
 	}
 	for _, r := range d.Reject {
 		w.rejected(r.Owner.(*ticket), came, most, daily)
@@ -28,7 +33,7 @@ func (w *world) follow(came *ticket, d Decisions) {
 	if came != nil && came.Going() && !slices.Contains(list, came.Request) {
 		list = append([]*Request{came.Request}, list...)
 	} else if came != nil && came.Rejection == nil {
-		w.waits(came, in, most)
+		w.waits(came, ahead, in, most)
 	}
 	for _, r := range list {
 		w.goes(r.Owner.(*ticket))
@@ -42,7 +47,10 @@ func (w *world) follow(came *ticket, d Decisions) {
 	case len(m.queue) == 0:
 		return
 	}
-	head := m.queue[0]
+	if came != nil && came.Waiting() {
+		w.punctual()
+	}
+	head := m.head()
 	if !m.blind && !m.vague && m.fits(head, m.now, false, false) {
 		w.fail("place %d has room and does not go", head.Place)
 	}
@@ -91,21 +99,16 @@ func (w *world) goes(t *ticket) {
 }
 
 // waits sees one join the queue.
-func (w *world) waits(t *ticket, in, most time.Duration) {
+func (w *world) waits(t *ticket, ahead int, in, most time.Duration) {
 	said, estimate := w.e.Joined()
-	ahead := 0
-	for _, x := range w.m.queue {
-		if x != t && x.Place <= t.Place {
-			ahead++
-		}
-	}
 	switch {
-	case said != ahead:
-		w.fail("place %d has %d ahead, not %d", t.Place, ahead, said)
 	case t.MaxWait < 0:
 		w.fail("place %d waits, and did not want to", t.Place)
-	case t.MaxQueue > 0 && len(w.m.queue) > t.MaxQueue:
+	case t.MaxQueue > 0 && w.m.beside(t) > t.MaxQueue:
 		w.fail("place %d joins a queue of %d", t.Place, len(w.m.queue)-1)
+	case !t.Told: // it need not be looked for
+	case said != ahead:
+		w.fail("place %d has %d ahead, not %d", t.Place, ahead, said)
 	case w.m.blind || !w.plain():
 	case estimate < in || estimate > most && !w.m.vague:
 		w.fail("place %d goes in %v, it is said: it is %v to %v", t.Place, estimate, in, most)
@@ -122,7 +125,11 @@ func (w *world) plain() bool {
 // rejected sees one turned away: it would have come too late.
 func (w *world) rejected(t, came *ticket, most time.Duration, daily bool) {
 	m := w.m
-	n := len(m.queue) - 1
+	n := m.beside(t) - 1
+	last := most
+	if m.classes != nil {
+		last = m.all(t)
+	}
 	if !m.leave(t) {
 		w.fail("place %d is turned away, and does not wait", t.Place)
 	}
@@ -131,7 +138,7 @@ func (w *world) rejected(t, came *ticket, most time.Duration, daily bool) {
 	}
 	x := *t.Rejection
 	w.note("place %d is turned away: %+v", t.Place, x)
-	late := t.until < refill.Never && (t != came || !w.plain() || m.vague || m.blind || m.now+most > t.until)
+	late := t.until < refill.Never && (t != came || !w.plain() || m.vague || m.blind || m.now+last > t.until)
 	ok := false
 	switch x.Reason {
 	case PastMaxQueue:
@@ -146,7 +153,8 @@ func (w *world) rejected(t, came *ticket, most time.Duration, daily bool) {
 		ok = m.blind
 	}
 	if t != came && !m.blind {
-		ok = ok && t.MaxWait > 0 && t.until <= m.now
+		overtaken := m.classes != nil && (!w.plain() || m.vague || m.now+last > t.until)
+		ok = ok && (t.MaxWait > 0 && t.until <= m.now || overtaken)
 	}
 	if !ok || x.After < 0 {
 		w.fail("place %d is turned away for no reason: %+v", t.Place, x)
@@ -158,8 +166,10 @@ func (w *world) consistent() {
 	e, m := w.e, w.m
 	i := 0
 	var sum queue.Weight
+	order := m.ordered()
+	e.queue.Rise(-refill.Never/2, func(*queue.Waiter[*Request]) bool { return false }, tooLate)
 	e.queue.All(func(x *queue.Waiter[*Request]) bool {
-		if i >= len(m.queue) || m.queue[i].Request != x.Item {
+		if i >= len(order) || order[i].Request != x.Item {
 			w.fail("the queue is in another order")
 		}
 		if want := e.limits.weigh(x.Item.Draw); x.Weight != want && x.Item.Draw.Fixed {

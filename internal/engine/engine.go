@@ -5,7 +5,7 @@
 // shell around it that has.
 //
 // Where to look for what: engine.go has the events, serve.go who goes next and
-// when, refusal.go what a refusal means, inforce.go what a limit is really worth,
+// when, rank.go what tenants share, refusal.go what a refusal means, inforce.go what a limit is really worth,
 // learn.go what the server states, backoff.go pauses and the slow start after
 // them, pacer.go and ramp.go how far apart requests are sent, limit.go the sums
 // over all limits, shared.go a quota kept in a store and journal.go one kept in a
@@ -15,6 +15,7 @@ package engine
 import (
 	"time"
 
+	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
@@ -40,7 +41,8 @@ type Decisions struct {
 // An Engine is the limits of one key, who waits for them, and what is on its way.
 type Engine struct {
 	t, wall time.Duration // of the event
-	queue   queue.Queue[*Request]
+	queue   queue.Fair[*Request]
+	ranks   ranks
 	limits  limits
 	backoff backoff
 	pacer   pacer
@@ -122,6 +124,8 @@ func (e *Engine) Decide() Decisions {
 	d.WakeAt, d.TellAt = e.wake, refill.Never
 	if e.lateFrom > 0 {
 		d.WakeAt = e.t
+	} else if e.ranks.judge > 0 {
+		d.WakeAt = min(d.WakeAt, max(e.ranks.judge, e.t))
 	}
 	if e.shared != nil {
 		d.TellAt = e.shared.wakeAt()
@@ -154,7 +158,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		}
 	}
 	head := e.queue.Head()
-	if !e.shared.up() && (head == nil || r.Place < head.Place) {
+	if !e.shared.up() && (head == nil || r.Place < head.Place && r.Class == nil && !e.queue.Classed()) {
 		switch at := e.ready(r); {
 		case at > e.t:
 		case !e.journal.needs(&e.limits, &r.cost) || e.journal.synced:
@@ -167,6 +171,9 @@ func (e *Engine) Arrive(now Now, r *Request) {
 	}
 	e.join(r)
 }
+
+// Estimate returns what a request would be charged now.
+func (e *Engine) Estimate(d estimate.Draw) refill.Cost { return e.limits.estimates.Cost(d) }
 
 // Joined returns how many go before the request that has just joined the queue, and
 // in how long it will go, as far as can be said.
@@ -286,7 +293,7 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 	r.final = true
 	for i, drawn := range r.drawn {
 		l := e.limits.list[i]
-		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 {
+		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 && !r.Draw.Nothing(l.Limit().Unit) {
 			if more := min(n-drawn, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
 				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.when}, more > l.n()/4)

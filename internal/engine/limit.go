@@ -209,6 +209,7 @@ const (
 	wAnswers // of the usual length
 	wDailyTokens
 	wDailyEstimated
+	wWaiters // how many they are: one may draw no request, or several
 )
 
 // weigh returns what a request is in the queue's sums: it is capped as it will be
@@ -223,7 +224,8 @@ func (ls *limits) weigh(d estimate.Draw) (w queue.Weight) {
 	}
 	w[wTokens+at] = cap64(n, short[refill.Tokens], factor)
 	w[wDailyTokens+at] = cap64(n, long[refill.Tokens], factor)
-	if out := d.Cost[refill.OutputTokens]; out > ls.estimates.Output() {
+	w[wWaiters] = 1
+	if out := d.Cost[refill.OutputTokens]; out > ls.estimates.Output() || d.Said.Has(refill.OutputTokens) {
 		w[wOutput] = min(out, short[refill.OutputTokens])
 	} else {
 		w[wAnswers] = 1
@@ -268,7 +270,7 @@ func (ls *limits) asked(l *limit, w *queue.Weight) int64 {
 	default:
 		return w[wRequests]
 	}
-	if most := float64(w[wRequests]) * float64(max(l.n(), 1)); float64(n) > most {
+	if most := float64(w[wWaiters]) * float64(max(l.n(), 1)); float64(n) > most {
 		return int64(most)
 	}
 	return n

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/tollgate/internal/estimate"
+	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
 )
 
@@ -27,6 +28,7 @@ type model struct {
 	lastDay time.Duration // the end of the last day in which some were
 	vague   bool          // the engine has had to make up for something: it may be later than the lax answer
 	blind   bool          // requests are refused: only the order is foreseen
+	classes *modelClasses // nil: requests have no classes
 }
 
 // A ticket is what the model knows of one request.
@@ -50,6 +52,7 @@ type ticket struct {
 	days      []time.Duration  // by limit, the end of the server's day in which it was spent
 	back      []bool           // by limit, its tokens were seen to be back
 	arrival   [2]time.Duration // the server counts it between these
+	shadow    queue.Waiter[*ticket]
 }
 
 const none time.Duration = -1
@@ -290,10 +293,8 @@ func (m *model) when(t *ticket) time.Duration {
 func (m *model) turn(t *ticket, strict bool) (in time.Duration, daily bool) {
 	for _, l := range m.limits {
 		n := l.asked(m, t)
-		for _, x := range m.queue {
-			if x != t && x.Place <= t.Place {
-				n += l.asked(m, x)
-			}
+		for _, x := range m.ahead(t) {
+			n += l.asked(m, x)
 		}
 		if n == 0 {
 			continue
@@ -368,6 +369,9 @@ func (m *model) join(t *ticket) {
 		i++
 	}
 	m.queue = slices.Insert(m.queue, i, t)
+	if m.classes != nil && t.waiter.Place > 0 && t.Rejection == nil {
+		m.classes.join(t, m.now)
+	}
 }
 
 // leave takes a request out of the queue.
@@ -376,15 +380,26 @@ func (m *model) leave(t *ticket) bool {
 	if i >= 0 {
 		m.queue = slices.Delete(m.queue, i, i+1)
 	}
+	if m.classes != nil {
+		m.classes.queue.Remove(&t.shadow)
+	}
 	return i >= 0
 }
 
 // goes lets the head of the queue go.
 func (m *model) goes(t *ticket) error {
-	if len(m.queue) == 0 || m.queue[0] != t {
-		return fmt.Errorf("place %d overtakes", t.Place)
+	switch {
+	case m.classes == nil || !t.shadow.In(): // or it has not joined the queue
+		if len(m.queue) == 0 || m.queue[0] != t || m.classes != nil && m.classes.queue.Classed() {
+			return fmt.Errorf("place %d overtakes", t.Place)
+		}
+	case !slices.Contains(m.classes.nexts(m.now), t):
+		return fmt.Errorf("place %d of %+v overtakes", t.Place, t.Class)
 	}
-	m.queue = m.queue[1:]
+	m.leave(t)
+	if m.classes != nil {
+		m.classes.queue.Served(&t.shadow, m.now)
+	}
 	t.cost, t.let, t.written, t.spent = m.costs.Cost(t.Draw), m.now, m.now, none
 	t.days, t.back = make([]time.Duration, len(m.limits)), make([]bool, len(m.limits))
 	t.arrival = [2]time.Duration{m.now, m.now + refill.Flight}

@@ -17,7 +17,9 @@ type Request struct {
 	Rule     refill.Rule   // the rule for limits that the server states
 	MaxWait  time.Duration // longest time in the queue; 0: any; negative: none at all
 	Deadline time.Duration // when it is of no use any more; 0: never
-	MaxQueue int           // longest queue that it may join; 0: any
+	MaxQueue int           // longest queue of its tenant that it may join; 0: any
+	Class    *queue.Class  // whom it is from; nil: anybody
+	Told     bool          // Joined will be asked for
 	Owner    any           // the engine does not look at it
 
 	// Hopeless says that the request was refused and that trying again is of no
@@ -45,6 +47,12 @@ type Request struct {
 	stays    bool          // waits for a limit of a day too
 
 	before, after *Request // among those on their way
+}
+
+// Later returns a request that stands for r when that has ended: for what it turns
+// out to have cost, or why it was refused, long afterwards.
+func (r *Request) Later() *Request {
+	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, taken: r.taken, when: r.when, drawn: r.drawn, stage: r.stage, closed: true}
 }
 
 // Going reports whether the request may be sent.

@@ -42,17 +42,21 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 
 // join puts a request into the queue unless its turn would come too late.
 func (e *Engine) join(r *Request) {
+	if r.Class == nil && e.queue.Classed() {
+		r.Class = &queue.Class{}
+	}
+	if c := r.Class; c != nil && c.Since == 0 {
+		c.Since = e.t
+	}
 	w := &r.waiter
-	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
+	w.Item, w.Place, w.Until, w.Weight, w.Class = r, r.Place, refill.Never, e.limits.weigh(r.Draw), r.Class
 	if r.MaxWait != 0 {
 		w.Until, r.due, w.Expire = refill.After(e.t, max(r.MaxWait, 0)), PastMaxWait, true
 	}
 	if r.Deadline < w.Until {
 		w.Until, r.due, w.Expire = r.Deadline, PastDeadline, false
 	}
-	n, sum := e.queue.Ahead(w.Place)
-	sum = sum.Plus(w.Weight)
-	turn, slowest := e.turn(&sum)
+	n, turn, slowest := e.foresee(r)
 	e.ahead, e.estimate = n, turn-e.t
 	x := &Rejection{Limit: slowest, After: turn - e.t}
 	switch {
@@ -64,17 +68,42 @@ func (e *Engine) join(r *Request) {
 		x.Reason = DailySpent
 	case turn > w.Until || r.MaxWait < 0:
 		x.Reason = r.due
-	case r.MaxQueue > 0 && e.queue.Len() >= r.MaxQueue:
+	case r.MaxQueue > 0 && e.queue.Beside(r.Class) >= r.MaxQueue:
 		x.Reason = PastMaxQueue
 	default:
 		if n := r.Draw.Cost[refill.Tokens]; e.queue.Len() == 0 || n > e.heaviest {
 			e.heaviest, e.capped = n, e.caps(n)
 		}
-		e.queue.Push(w)
+		e.queue.Push(w, e.t)
+		e.ranks.joined(e)
 		e.serve()
 		return
 	}
 	e.reject(r, x)
+}
+
+// foresee returns how many go before a request that comes now, and estimates when its
+// turn comes and which limit takes the longest until then.
+func (e *Engine) foresee(r *Request) (n int, turn time.Duration, slowest refill.Limit) {
+	w := &r.waiter
+	if w.Class == nil { // and nobody else has one
+		n, sum := e.queue.Before(w.Place)
+		sum = sum.Plus(w.Weight)
+		turn, slowest = e.turn(&sum)
+		return n, turn, slowest
+	}
+	// To find its place takes its time: if it is early enough as the last one of all,
+	// that does not matter.
+	sum := e.queue.Sum().Plus(w.Weight)
+	if turn, slowest = e.turn(&sum); !r.Told && turn <= w.Until && turn < refill.Never && e.backoff.long <= e.t && (slowest.Per < refill.Day || turn <= e.t) {
+		return e.queue.Len(), turn, slowest
+	}
+	e.ranks.price(e)
+	n, turn = e.queue.Ahead(w, e.t, func(sum queue.Weight) (at time.Duration) {
+		at, slowest = e.turn(&sum)
+		return at
+	})
+	return n, turn, slowest
 }
 
 // reject turns a request away.
@@ -90,14 +119,23 @@ func (e *Engine) unreachable(r *Request) {
 	e.reject(r, &Rejection{Reason: Unreachable})
 }
 
+// next returns who goes next.
+func (e *Engine) next() *queue.Waiter[*Request] {
+	if e.queue.Classed() {
+		e.ranks.rank(e)
+	}
+	return e.queue.Head()
+}
+
 // serve lets those at the head of the queue go whose turn it is, and says when to
 // look again.
 func (e *Engine) serve() {
 	if e.shared.up() {
+		e.next()
 		e.shared.serve(e)
 		return
 	}
-	for w := e.queue.Head(); w != nil; w = e.queue.Head() {
+	for w := e.next(); w != nil; w = e.next() {
 		r := w.Item
 		r.cost = e.limits.estimates.Cost(r.Draw)
 		at := e.ready(r)
@@ -117,6 +155,9 @@ func (e *Engine) serve() {
 			continue
 		}
 		hold(&e.limits, e.t, &r.cost)
+		if e.queue.Classed() {
+			at = min(at, e.queue.Rises(e.t))
+		}
 		e.wake = at
 		if x := e.queue.Expire(); x > 0 {
 			e.wake = min(at, x)
@@ -135,6 +176,7 @@ func (e *Engine) admit(r *Request) {
 	if e.told > 0 {
 		resume(e)
 	}
+	e.queue.Served(&r.waiter, e.t)
 	e.limits.take(e.t, r)
 	e.journal.take(e, &r.cost)
 	r.slow = e.backoff.admit(e.t)
@@ -347,7 +389,7 @@ func (e *Engine) late(strict bool) {
 		return at > w.Until || !w.Item.stays && (slowest.Per >= refill.Day && at > e.t || e.backoff.long > e.t)
 	}
 	e.strict = strict
-	e.lateFrom = e.queue.Late(e.lateFrom, look, strict, turn, late, func(w *queue.Waiter[*Request], sum queue.Weight) {
+	e.lateFrom = e.queue.Late(e.lateFrom, look, strict, e.t, turn, late, func(w *queue.Waiter[*Request], sum queue.Weight) {
 		at, slowest := e.turn(&sum)
 		e.reject(w.Item, &Rejection{Limit: slowest, Reason: e.reason(w.Item, slowest), After: at - e.t})
 	})

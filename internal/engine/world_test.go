@@ -23,6 +23,7 @@ type world struct {
 	epoch, ahead      time.Duration // the wall clock at 0, how far the server's is ahead of that
 	drift             float64       // of the server's clock
 	sleeps            [][2]time.Duration
+	leveled           int  // there are levels, in worlds with classes: 1, else 0
 	exact             bool // every request costs what was estimated
 	corrected         bool // a request has cost something else than it took
 	hours, days       bool // there are limits of hours, of a day
@@ -84,12 +85,16 @@ func play(data []byte) (w *world, err error) {
 func (w *world) begin() {
 	s := &w.in
 	kind := s.next(8)
+	classed := kind < 5 && s.next(3) == 1
 	var list []refill.Limit
 	for range 1 + s.next(3) {
 		l := refill.Limit{
 			Unit: pick(s, refill.Requests, refill.Tokens),
 			Per:  pick(s, 10*time.Second, time.Minute, time.Second, time.Hour, refill.Day, 0),
 			Rule: pick(s, refill.Window, refill.Calendar, refill.Steady, refill.Auto),
+		}
+		if classed {
+			l.Unit = append(list, l)[0].Unit // one is the scarcest
 		}
 		if l.N = pick[int64](s, 2, 1, 3, 5, 10); l.Unit == refill.Tokens {
 			l.N = pick[int64](s, 100, 1500, 20, 60)
@@ -113,6 +118,11 @@ func (w *world) begin() {
 	w.e = New(w.now(), Config{Limits: list, Seed: uint64(kind)})
 	w.m = newModel(w.now().Wall-w.mono, list)
 	w.m.blind = kind >= 5
+	if classed {
+		w.leveled = s.next(2)
+		w.m.classes = &modelClasses{levels: make(map[int]bool)}
+		w.m.classes.priced(list[0].Unit)
+	}
 	zone := pick(s, 0, -8)
 	w.e.Zone(time.FixedZone("there", zone*3600))
 	w.m.clock.zone = time.Duration(zone) * time.Hour
@@ -207,7 +217,8 @@ func (w *world) arrive() {
 	s := &w.in
 	w.places++
 	r := &Request{Place: w.places, Rule: refill.Window}
-	r.Draw = estimate.Draw{Fixed: w.exact || s.next(2) == 0}
+	r.Draw = estimate.Draw{Fixed: w.exact || w.m.classes != nil || s.next(2) == 0}
+	r.Told = w.m.classes == nil || s.next(2) == 0
 	r.Draw.Cost = refill.Cost{1, pick[int64](s, 10, 0, 1, 50, 400, 2000), 0}
 	if w.m.blind { // a limit that is drained concerns everyone
 		r.Draw.Cost[refill.Tokens] = max(r.Draw.Cost[refill.Tokens], 1)
@@ -226,6 +237,7 @@ func (w *world) arrive() {
 			w.old = slices.Delete(w.old, i, i+1)
 		}
 	}
+	w.class(r)
 	t := &ticket{Request: r, came: w.mono, until: refill.Never}
 	r.Owner = t
 	if r.MaxWait != 0 {
@@ -235,7 +247,7 @@ func (w *world) arrive() {
 		t.until = min(t.until, r.Deadline)
 	}
 	w.tickets = append(w.tickets, t)
-	w.note("place %d arrives, cost %v fixed %v, waits %v until %v, at most %d", r.Place, r.Draw.Cost, r.Draw.Fixed, r.MaxWait, t.until-time.Hour, r.MaxQueue)
+	w.note("place %d of %+v arrives, cost %v fixed %v, waits %v until %v, at most %d", r.Place, r.Class, r.Draw.Cost, r.Draw.Fixed, r.MaxWait, t.until-time.Hour, r.MaxQueue)
 	w.event(t, func(now Now) { w.e.Arrive(now, r) })
 }
 

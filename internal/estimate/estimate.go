@@ -13,8 +13,9 @@ import (
 type Estimator struct {
 	tokens  mean // actual tokens for each one estimated
 	history mean // actual tokens of requests whose history the server keeps
+	carried mean // of a history of known size, what is charged again for each token
 	output  mean // tokens of answers
-	told    [3]float64
+	told    [4]float64
 }
 
 // A mean is one of values that come one after another, the last of which count
@@ -47,7 +48,25 @@ type Draw struct {
 	Cost      refill.Cost
 	Fixed     bool // Cost is no estimate: it is charged as it is
 	Continues bool // the server keeps what went before: Cost is the least
+
+	// History is how many tokens that was, prompts and answers. 0: not known.
+	History int64
+	Said    Units
 }
+
+// Units is a set of units: of those that a caller has stated the cost in. It is
+// charged as stated. A cost of nothing is final, whatever the response says.
+type Units uint8
+
+// With returns the set with a unit added.
+func (u Units) With(unit int) Units { return u | 1<<unit }
+
+// Has reports whether a unit is in the set.
+func (u Units) Has(unit int) bool { return u>>unit&1 != 0 }
+
+// Nothing reports whether the caller has said that the request draws nothing of a
+// unit.
+func (d *Draw) Nothing(unit int) bool { return d.Said.Has(unit) && d.Cost[unit] == 0 }
 
 // most is the largest cost that is reckoned with.
 const most = 1 << 62
@@ -55,13 +74,21 @@ const most = 1 << 62
 // Cost returns what a request is expected to cost.
 func (e *Estimator) Cost(d Draw) refill.Cost {
 	c := d.Cost
-	if n := c[refill.Tokens]; n > 0 && !d.Fixed {
-		c[refill.Tokens] = scale(n, e.Factor())
-		if d.Continues {
-			c[refill.Tokens] = max(c[refill.Tokens], ceil(e.history.upper()))
+	if n := c[refill.Tokens]; (n > 0 || d.Continues) && !d.Fixed {
+		if n > 0 {
+			n = scale(n, e.Factor())
 		}
+		switch {
+		case d.Continues && d.History > 0:
+			n = min(n+scale(min(d.History, most), e.again()), most)
+		case d.Continues:
+			n = max(n, ceil(e.history.upper()))
+		}
+		c[refill.Tokens] = n
 	}
-	c[refill.OutputTokens] = max(c[refill.OutputTokens], e.Output())
+	if !d.Said.Has(refill.OutputTokens) {
+		c[refill.OutputTokens] = max(c[refill.OutputTokens], e.Output())
+	}
 	return c
 }
 
@@ -71,6 +98,15 @@ func (e *Estimator) Factor() float64 {
 		return 1
 	}
 	return e.tokens.upper()
+}
+
+// again is what a token of the history is expected to cost: all of it, until more is
+// known.
+func (e *Estimator) again() float64 {
+	if e.carried.n == 0 {
+		return 1
+	}
+	return e.carried.upper()
 }
 
 // Output is how many tokens an answer is expected to have, at least 1.
@@ -84,17 +120,25 @@ func ceil(f float64) int64 { return int64(min(math.Ceil(f), most)) }
 // reports whether estimates have changed by a twentieth or more since it last
 // did.
 func (e *Estimator) Learn(d Draw, actual refill.Cost) (moved bool) {
-	if is := actual[refill.Tokens]; is > 0 && d.Cost[refill.Tokens] > 0 && !d.Fixed {
-		if d.Continues {
+	if is := actual[refill.Tokens]; is > 0 && !d.Fixed {
+		switch n := d.Cost[refill.Tokens]; {
+		case d.Continues:
 			e.history.add(float64(is))
-		} else {
-			e.tokens.add(float64(is) / float64(d.Cost[refill.Tokens]))
+			if d.History > 0 {
+				own := float64(n)
+				if e.tokens.n > 0 {
+					own *= e.tokens.value
+				}
+				e.carried.add(max(0, float64(is)-own) / float64(d.History))
+			}
+		case n > 0:
+			e.tokens.add(float64(is) / float64(n))
 		}
 	}
 	if is := actual[refill.OutputTokens]; is >= 0 {
 		e.output.add(float64(is))
 	}
-	for i, m := range []*mean{&e.tokens, &e.history, &e.output} {
+	for i, m := range []*mean{&e.tokens, &e.history, &e.carried, &e.output} {
 		if is := m.upper(); math.Abs(is-e.told[i]) > is/20 {
 			e.told[i] = is
 			moved = true

@@ -14,6 +14,7 @@ import (
 
 	"example.com/tollgate/internal/dayfile"
 	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/refill"
 )
 
@@ -113,6 +114,13 @@ func (l *Limiter) Key() string { return l.key }
 
 // CountsTokens reports whether requests draw on limits of tokens.
 func (l *Limiter) CountsTokens() bool { return l.tokens.Load() }
+
+// Estimate returns what a request would be charged now.
+func (l *Limiter) Estimate(d estimate.Draw) refill.Cost {
+	now := l.lock()
+	defer l.unlock(now)
+	return l.engine.Estimate(d)
+}
 
 // lock begins an event: it takes in what was reported without the lock.
 func (l *Limiter) lock() engine.Now {
@@ -287,6 +295,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 		r.Deadline = refill.After(now.Mono, time.Until(deadline))
 	}
 	l.engine.Zone(r.Zone)
+	r.Told = r.Waiting != nil
 	l.engine.Arrive(now, &r.Request)
 	l.act(now)
 	if !r.Request.Waiting() {

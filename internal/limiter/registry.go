@@ -89,24 +89,21 @@ func (g *Registry) Find(k Key) *Limiter {
 
 // Get returns the limiter of a key, made by create if there is none. create is
 // given what was learned before, or nil.
-func (g *Registry) Get(k Key, create func(*engine.Memory) (*Limiter, error)) (*Limiter, error) {
+func (g *Registry) Get(k Key, create func(*engine.Memory) *Limiter) *Limiter {
 	s := g.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.limiters[k]; l != nil {
-		return l, nil
+		return l
 	}
-	l, err := create(s.memory[k])
-	if err != nil {
-		return nil, err
-	}
+	l := create(s.memory[k])
 	delete(s.memory, k)
 	if s.limiters == nil {
 		s.limiters = make(map[Key]*Limiter)
 	}
 	s.limiters[k] = l
 	g.arm(l)
-	return l, nil
+	return l
 }
 
 // Drop takes a limiter that was forgotten out.

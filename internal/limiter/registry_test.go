@@ -2,7 +2,6 @@ package limiter
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -26,19 +25,15 @@ func (g *rack) of(k Key) *Limiter {
 	if l := g.Find(k); l != nil {
 		return l
 	}
-	l, err := g.Get(k, func(m *engine.Memory) (*Limiter, error) {
+	return g.Get(k, func(m *engine.Memory) *Limiter {
 		g.made.Add(1)
 		var o Options
 		if g.options != nil {
 			o = g.options(k)
 		}
 		o.Memory = m
-		return New(k.Name, o), nil
+		return New(k.Name, o)
 	})
-	if err != nil {
-		panic(err) // New has no error
-	}
-	return l
 }
 
 // acquire lets one request of a key go, as a Transport does.
@@ -242,35 +237,18 @@ func TestJoin(t *testing.T) {
 	})
 }
 
-// An error of those who make a limiter is told, and leaves nothing behind.
-func TestGetFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var g Registry
-		oops := errors.New("oops")
-		if l, err := g.Get(Key{}, func(*engine.Memory) (*Limiter, error) { return nil, oops }); l != nil || err != oops {
-			t.Errorf("%v, %v", l, err)
-		}
-		if g.Find(Key{}) != nil || len(g.All()) != 0 {
-			t.Error("something was kept")
-		}
-	})
-}
-
 // Listing looks at no limiter: it goes on while they are all busy, and holds up
 // nobody while they are looked at one by one. A limiter that keys share is listed
 // once.
 func TestRegistryAll(t *testing.T) {
 	g := &Registry{}
-	create := func(*engine.Memory) (*Limiter, error) {
-		return New("", Options{Limits: []refill.Limit{atOnce(1)}}), nil
+	create := func(*engine.Memory) *Limiter {
+		return New("", Options{Limits: []refill.Limit{atOnce(1)}})
 	}
 	const keys = 1000
 	var first *Limiter
 	for i := range keys {
-		l, err := g.Get(Key{Name: strconv.Itoa(i)}, create)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := g.Get(Key{Name: strconv.Itoa(i)}, create)
 		if l.mu.Lock(); first == nil {
 			first = l
 		}

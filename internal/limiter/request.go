@@ -127,6 +127,16 @@ func (r *Request) Settle(c refill.Cost) {
 	r.Limiter.unlock(now)
 }
 
+// Later returns a request that stands for r when that has ended: for Settle and
+// Refused.
+func (r *Request) Later() *Request {
+	now := r.Limiter.lock()
+	later := &Request{Request: *r.Request.Later(), Limiter: r.Limiter}
+	r.Limiter.unlock(now)
+	later.Owner = later
+	return later
+}
+
 // Failed says that there will be no response, and whether the request may have
 // reached the server.
 func (r *Request) Failed(reached bool) {

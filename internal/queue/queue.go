@@ -1,5 +1,6 @@
-// Package queue keeps who waits, and in which order. It knows nothing of limits,
-// time or what is waited for: costs are weights that it sums up.
+// Package queue keeps who waits, and in which order: a Queue by their places alone, a
+// Fair by levels and tenants first. It knows nothing of limits or of what is waited
+// for: costs are weights that it sums up.
 package queue
 
 import (
@@ -10,7 +11,7 @@ import (
 )
 
 // Dims is how many numbers a Weight has.
-const Dims = 7
+const Dims = 8
 
 // A Weight is what a waiter waits for, in numbers that add up.
 type Weight [Dims]int64
@@ -44,6 +45,7 @@ type Waiter[T any] struct {
 	Until  time.Duration // when it is no longer worth waiting
 	Expire bool          // at Until it has to be told
 	Weight Weight
+	Class  *Class // nil: the one of those who have none
 
 	chunk *chunk[T] // which it is in; nil: it is not
 }
