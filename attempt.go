@@ -14,7 +14,6 @@ import (
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/refill"
 )
 
 // send passes on a request that has its tokens.
@@ -310,8 +309,8 @@ func (t *Transport) wait(a *attempt) error {
 	if abandoned != nil {
 		abandoned()
 	}
-	if a.Slots != (refill.Limit{}) {
-		return &slotError{a.key.Name, limitOf(a.Slots), a.Waited, err}
+	if a.Slots != nil {
+		return &slotError{a.key.Name, limitOf(*a.Slots), a.Waited, err}
 	}
 	return err
 }

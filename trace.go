@@ -34,7 +34,8 @@ type Change struct{ From, To Limit }
 // lock is held: they may use the Transport. What waits for them to return is the
 // request itself. A panic in one goes to the caller of RoundTrip, or of Read or
 // Close of the response's body; the request's tokens and its slot are not lost.
-// StoreError and StateError are called on a goroutine of their own.
+// StoreError and StateError are called on goroutines of their own, where a panic ends
+// the program.
 type Trace struct {
 	// Waiting is called when a request has joined the queue.
 	Waiting func(*http.Request, WaitInfo)
@@ -184,7 +185,7 @@ func (t *Trace) waiting(a *attempt) (abandoned func()) {
 	i, joined := WaitInfo{Key: a.key.Name}, false
 	a.Waiting = func(ahead int, estimate time.Duration) {
 		joined = true
-		i.Ahead, i.Estimate, i.Waiting, i.Next = ahead, estimate, a.Queued, a.Next
+		i.Ahead, i.Estimate, i.Waiting, i.Next = ahead, estimate, a.Queue.Waiting, a.Queue.Next
 		if t.Waiting != nil {
 			t.Waiting(a.req, i)
 		}
@@ -197,6 +198,12 @@ func (t *Trace) waiting(a *attempt) (abandoned func()) {
 	}
 }
 
+// times are those of an attempt.
+type times struct {
+	began    time.Time     // when it was sent
+	atServer time.Duration // how long it took until the response came
+}
+
 func (t *Trace) sending(a *attempt) {
 	t.pauses(a)
 	if t == nil {
@@ -206,14 +213,14 @@ func (t *Trace) sending(a *attempt) {
 		t.Sending(a.req, SendInfo{Key: a.key.Name, Waited: a.note.last})
 	}
 	if t.Done != nil {
-		a.began = time.Now()
+		a.times = &times{began: time.Now()}
 	}
 }
 
 // answered notes when the response came.
 func (t *Trace) answered(a *attempt) {
 	if t != nil && t.Done != nil {
-		a.atServer = time.Since(a.began)
+		a.times.atServer = time.Since(a.times.began)
 	}
 }
 
@@ -250,7 +257,7 @@ func (t *Trace) done(a *attempt, resp *http.Response, err error) {
 	if t == nil || t.Done == nil {
 		return
 	}
-	i := DoneInfo{Key: a.key.Name, Err: err, AtServer: a.atServer, Total: time.Since(a.began)}
+	i := DoneInfo{Key: a.key.Name, Err: err, AtServer: a.times.atServer, Total: time.Since(a.times.began)}
 	if resp != nil {
 		i.Status = resp.StatusCode
 	} else {

@@ -305,9 +305,12 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	r.ready = make(chan struct{})
 	l.waiting.Add(1)
 	ahead, estimate := l.engine.Joined()
-	r.Queued, r.Next = engine.Outlook(l.engine)
-	if _, full := engine.Slots(l.engine, now, &r.Request); full {
-		estimate = refill.Never // who holds a slot does not say for how long
+	if r.Waiting != nil {
+		r.Queue = new(Queue)
+		r.Queue.Waiting, r.Queue.Next = engine.Outlook(l.engine)
+		if _, full := engine.Slots(l.engine, now, &r.Request); full {
+			estimate = refill.Never // who holds a slot does not say for how long
+		}
 	}
 	l.mu.Unlock()
 	if r.Waiting != nil {
@@ -339,7 +342,9 @@ func (l *Limiter) join(r *Request, ahead int, estimate time.Duration) {
 // abandon takes a request whose context is done out of the queue.
 func (l *Limiter) abandon(r *Request) {
 	now := l.lock()
-	r.Slots, _ = engine.Slots(l.engine, now, &r.Request)
+	if x, full := engine.Slots(l.engine, now, &r.Request); full {
+		r.Slots = &x
+	}
 	switch {
 	case l.engine.Leave(now, &r.Request):
 		l.waiting.Add(-1)
