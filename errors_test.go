@@ -41,14 +41,14 @@ func TestErrorTexts(t *testing.T) {
 		return func(t *testing.T, tr *tollgate.Transport) error {
 			ctx, cancel := context.WithTimeout(t.Context(), d)
 			defer cancel()
-			return fail(t, tr, ctx, "gemini-2.5-flash")
+			return fail(ctx, t, tr, "gemini-2.5-flash")
 		}
 	}
-	whenever := func(t *testing.T, tr *tollgate.Transport) error { return fail(t, tr, t.Context(), "gemini-2.5-flash") }
+	whenever := func(t *testing.T, tr *tollgate.Transport) error { return fail(t.Context(), t, tr, "gemini-2.5-flash") }
 	after := func(first int, then func(*testing.T, *tollgate.Transport) error) func(*testing.T, *tollgate.Transport) error {
 		return func(t *testing.T, tr *tollgate.Transport) error {
 			for range first {
-				if err := fail(t, tr, t.Context(), "gemini-2.5-flash"); err != nil {
+				if err := fail(t.Context(), t, tr, "gemini-2.5-flash"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -60,14 +60,14 @@ func TestErrorTexts(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer func() { cancel(); synctest.Wait() }()
 			for range waiting {
-				go fail(t, tr, ctx, "gemini-2.5-flash")
+				go func() { _ = fail(ctx, t, tr, "gemini-2.5-flash") }()
 				synctest.Wait()
 			}
 			return then(t, tr)
 		}
 	}
 	named := func(key string) func(*testing.T, *tollgate.Transport) error {
-		return func(t *testing.T, tr *tollgate.Transport) error { return fail(t, tr, t.Context(), key) }
+		return func(t *testing.T, tr *tollgate.Transport) error { return fail(t.Context(), t, tr, key) }
 	}
 	held := roundTripFunc(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("."))}, nil
@@ -126,13 +126,13 @@ func TestErrorTexts(t *testing.T) {
 			return err
 		}, "tollgate: nil Request.URL", nil},
 		{"GetBody that returns nothing", &tollgate.Transport{Quotas: quota(tollgate.TPM(5))}, func(t *testing.T, tr *tollgate.Transport) error {
-			req := order(t, t.Context(), flash)
+			req := order(t.Context(), t, flash)
 			req.GetBody = func() (io.ReadCloser, error) { return nil, nil }
 			_, err := tr.RoundTrip(req)
 			return err
 		}, "tollgate: Request.GetBody returned neither a body nor an error", nil},
 		{"Request.Cancel", &tollgate.Transport{}, func(t *testing.T, tr *tollgate.Transport) error {
-			req := order(t, t.Context(), flash)
+			req := order(t.Context(), t, flash)
 			cancel := make(chan struct{})
 			close(cancel)
 			req.Cancel = cancel //nolint:staticcheck // deprecated, and heeded by http.Transport
@@ -142,7 +142,7 @@ func TestErrorTexts(t *testing.T) {
 		{"context, in the queue", &tollgate.Transport{Quotas: quota(window(1, time.Minute))}, after(1, func(t *testing.T, tr *tollgate.Transport) error {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Second, cancel)
-			return fail(t, tr, ctx, "gemini-2.5-flash")
+			return fail(ctx, t, tr, "gemini-2.5-flash")
 		}), "context canceled", context.Canceled},
 		{"Bucket, deadline", nil, bucket(window(1, time.Minute), 1), "tollgate: 1 request per minute is used up, free again in 1m, after the request's deadline", tollgate.ErrLimited},
 		{"Bucket, too large", nil, bucket(window(1, time.Minute), 2), "tollgate: the request is larger than the limit of 1 request per minute, and can never be sent", tollgate.ErrLimited},
@@ -189,8 +189,8 @@ func TestErrorTexts(t *testing.T) {
 }
 
 // fail makes a call of a model and returns its error; nil: it was answered.
-func fail(t *testing.T, tr *tollgate.Transport, ctx context.Context, model string) error {
-	req := order(t, ctx, "https://generativelanguage.googleapis.com/")
+func fail(ctx context.Context, t *testing.T, tr *tollgate.Transport, model string) error {
+	req := order(ctx, t, "https://generativelanguage.googleapis.com/")
 	req.URL.Path = "/v1beta/models/" + model + ":generateContent"
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
@@ -203,7 +203,7 @@ func fail(t *testing.T, tr *tollgate.Transport, ctx context.Context, model strin
 func occupied(n int, then func(*testing.T, *tollgate.Transport) error) func(*testing.T, *tollgate.Transport) error {
 	return func(t *testing.T, tr *tollgate.Transport) error {
 		for range n {
-			resp, err := tr.RoundTrip(order(t, t.Context(), flash))
+			resp, err := tr.RoundTrip(order(t.Context(), t, flash))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -160,7 +160,7 @@ func TestTraceTells(t *testing.T) {
 			t.Errorf("Resumed was told %v", got)
 		}
 		for range 3 { // those ahead of the last
-			go send(t.Context())
+			go func() { _ = send(t.Context()) }()
 		}
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -197,7 +197,7 @@ func TestTraceSlotOfContext(t *testing.T) {
 			Trace:  &tollgate.Trace{Done: func(*http.Request, tollgate.DoneInfo) { done++ }},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		resp, err := tr.RoundTrip(order(t, ctx, flash))
+		resp, err := tr.RoundTrip(order(ctx, t, flash))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +257,7 @@ func TestTracePanics(t *testing.T) {
 				}()
 				ctx, cancel := context.WithTimeout(t.Context(), timeout)
 				defer cancel()
-				if resp, err := retry.RoundTrip(order(t, ctx, url)); err == nil {
+				if resp, err := retry.RoundTrip(order(ctx, t, url)); err == nil {
 					defer resp.Body.Close()
 					io.Copy(io.Discard, resp.Body)
 				}
@@ -272,7 +272,7 @@ func TestTracePanics(t *testing.T) {
 			// One holds the slot, another waits for it in vain.
 			panics = false
 			time.Sleep(time.Hour)
-			held, err := retry.RoundTrip(order(t, t.Context(), flash))
+			held, err := retry.RoundTrip(order(t.Context(), t, flash))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -340,7 +340,7 @@ func TestJoinTraces(t *testing.T) {
 func TestTraceNilCostsNothing(t *testing.T) {
 	allocs := func(trace *tollgate.Trace) float64 {
 		tr := &tollgate.Transport{Base: roundTripFunc(ok), Trace: trace, Quotas: tollgate.Quotas{"*": {tollgate.RPS(1e9)}}}
-		req := order(t, t.Context(), "https://api.example.com/")
+		req := order(t.Context(), t, "https://api.example.com/")
 		req.Body, req.GetBody = nil, nil
 		return testing.AllocsPerRun(200, func() {
 			resp, err := tr.RoundTrip(req)
@@ -380,7 +380,7 @@ func TestLogTraceWaits(t *testing.T) {
 			send := func(host string, n int) {
 				for range n {
 					go func() {
-						if resp, err := tr.RoundTrip(order(t, ctx, "https://"+host+"/secret?key=secret")); err == nil {
+						if resp, err := tr.RoundTrip(order(ctx, t, "https://"+host+"/secret?key=secret")); err == nil {
 							resp.Body.Close()
 						}
 					}()
@@ -410,7 +410,7 @@ func TestLogTraceWaits(t *testing.T) {
 
 // What is logged at which level, and that no line has a path, a query or a header.
 func TestLogTraceLines(t *testing.T) {
-	req := order(t, context.Background(), "https://api.example.com/secret?key=secret", "Authorization", "secret")
+	req := order(context.Background(), t, "https://api.example.com/secret?key=secret", "Authorization", "secret")
 	lines := logged(slog.LevelDebug, func(trace *tollgate.Trace) {
 		change := func(from, to tollgate.Limit) {
 			trace.Learned(req, tollgate.LearnInfo{Key: "m", Change: tollgate.Change{From: from, To: to}})
@@ -475,12 +475,12 @@ func TestTraceWaitsForSlot(t *testing.T) {
 			Quotas: tollgate.Quotas{"*": {tollgate.Concurrency(1)}},
 			Trace:  &tollgate.Trace{Waiting: func(_ *http.Request, i tollgate.WaitInfo) { told = i }},
 		}
-		resp, err := tr.RoundTrip(order(t, t.Context(), flash))
+		resp, err := tr.RoundTrip(order(t.Context(), t, flash))
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.AfterFunc(time.Minute, func() { resp.Body.Close() })
-		second, err := tr.RoundTrip(order(t, t.Context(), flash))
+		second, err := tr.RoundTrip(order(t.Context(), t, flash))
 		if err != nil {
 			t.Fatal(err)
 		}
