@@ -14,7 +14,6 @@ import (
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/refill"
 )
 
 // send passes on a request that has its tokens.
@@ -176,7 +175,7 @@ func (t *Transport) outgoing(a *attempt) (*http.Request, *stop) {
 	}
 	var s *stop
 	if t.Timeout > 0 {
-		s = &stop{err: &timeoutError{t.Timeout}}
+		s = &stop{err: &timeoutError{a.key.Name, t.Timeout}}
 		ctx, s.cancel = context.WithCancelCause(ctx)
 		s.timer = time.AfterFunc(t.Timeout, func() { s.cancel(s.err) })
 		s.ctx = ctx
@@ -254,9 +253,14 @@ func (s *stop) end() {
 
 // A timeoutError is the error of an attempt that took longer than Timeout. It
 // is not the context's: that may have time for another attempt.
-type timeoutError struct{ after time.Duration }
+type timeoutError struct {
+	key   string
+	after time.Duration
+}
 
-func (e *timeoutError) Error() string   { return fmt.Sprintf("tollgate: no answer within %v", e.after) }
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("tollgate: %s: no answer within %s, which is Transport.Timeout", limiter.Quote(e.key), brief(e.after))
+}
 func (e *timeoutError) Timeout() bool   { return true }
 func (e *timeoutError) Temporary() bool { return true }
 
@@ -304,8 +308,8 @@ func (t *Transport) wait(a *attempt) error {
 	if abandoned != nil {
 		abandoned()
 	}
-	if a.Slots != (refill.Limit{}) {
-		return &slotError{a.key.Name, limitOf(a.Slots), a.Waited, err}
+	if a.Slots != nil {
+		return &slotError{a.key.Name, limitOf(*a.Slots), a.Waited, err}
 	}
 	return err
 }

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
@@ -124,10 +123,9 @@ type attempt struct {
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
 	kept  *kept            // what the server keeps of it; nil: nothing
 
-	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
-	began         time.Time     // when it was sent; only for Trace.Done
-	atServer      time.Duration // how long it took until the response came; likewise
-	own           note          // if none came with the request
+	traced, wrote atomic.Bool // the base reports what it does; has begun to write
+	times         *times      // for Trace.Done; nil: that does not want to know
+	own           note        // if none came with the request
 }
 
 // kept is what the server keeps of a call, and where it says so.

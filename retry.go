@@ -388,23 +388,10 @@ func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) (wait time.Du
 	if n := t.last; n == nil || !n.heeded {
 		wait = max(t.wait, rand.N(min(minBackoff<<min(t.failed-1, 10), maxBackoff)))
 	}
-	t.tell(wait)
-	return wait
-}
-
-// tell tells of the next attempt.
-func (t *try) tell(wait time.Duration) {
-	i := RetryInfo{Attempt: t.n + 1, Cause: t.err, Wait: wait}
 	trace := t.retry.Trace
 	if t.last != nil {
-		i.Key = t.last.key.Name
 		trace = cmp.Or(trace, t.last.transport.Trace)
 	}
-	if trace == nil || trace.Retrying == nil {
-		return
-	}
-	if i.Cause == nil {
-		i.Status, i.Cause = t.resp.StatusCode, statusError(t.resp.StatusCode)
-	}
-	trace.Retrying(t.req, i)
+	trace.retrying(t, wait)
+	return wait
 }

@@ -213,7 +213,7 @@ func (l *Limiter) apply(d *engine.Decisions) {
 		for _, x := range list {
 			r := x.Owner.(*Request)
 			if x.Rejection != nil && x.Rejection.Reason == engine.Unreachable {
-				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", l.key, l.away)
+				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", Quote(l.key), l.away)
 			}
 			if r.ready != nil {
 				close(r.ready)
@@ -315,7 +315,13 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	r.ready = make(chan struct{})
 	l.waiting.Add(1)
 	ahead, estimate := l.engine.Joined()
-	r.Queued, r.Next = engine.Outlook(l.engine)
+	if r.Waiting != nil {
+		r.Queue = new(Queue)
+		r.Queue.Waiting, r.Queue.Next = engine.Outlook(l.engine)
+		if _, full := engine.Slots(l.engine, now, &r.Request); full {
+			estimate = refill.Never // who holds a slot does not say for how long
+		}
+	}
 	l.mu.Unlock()
 	if r.Waiting != nil {
 		l.join(r, ahead, estimate)
@@ -346,7 +352,9 @@ func (l *Limiter) join(r *Request, ahead int, estimate time.Duration) {
 // abandon takes a request whose context is done out of the queue.
 func (l *Limiter) abandon(r *Request) {
 	now := l.lock()
-	r.Slots, _ = engine.Slots(l.engine, now, &r.Request)
+	if x, full := engine.Slots(l.engine, now, &r.Request); full {
+		r.Slots = &x
+	}
 	switch {
 	case l.engine.Leave(now, &r.Request):
 		l.waiting.Add(-1)

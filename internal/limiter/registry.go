@@ -4,6 +4,8 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,30 @@ import (
 
 // A Key names a quota: two hosts may have models of one name.
 type Key struct{ Host, Name string }
+
+// Quote returns a key as messages have it: as it is if it reads like a model's
+// name or a host, else in quotes. A key may come from outside: it could have line
+// breaks in it, or be as long as anything.
+func Quote(key string) string {
+	short := key
+	if len(short) > maxQuoted {
+		short = strings.ToValidUTF8(short[:maxQuoted], "") + "…"
+	}
+	for _, c := range key {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.ContainsRune("-._:/@+*", c):
+		default:
+			return strconv.Quote(short)
+		}
+	}
+	if key == "" || short != key {
+		return strconv.Quote(short)
+	}
+	return key
+}
+
+// maxQuoted is how much of a key is shown, in bytes.
+const maxQuoted = 128
 
 // A Registry holds the limiters of many keys. One whose key is not configured by
 // name is forgotten when it has been idle until all its tokens were back, but for

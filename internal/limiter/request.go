@@ -15,17 +15,15 @@ type Request struct {
 	Zone    *time.Location                          // where the API's days begin; nil: not known
 	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
 
-	// Set when Waiting is called: how many are in the queue, this one included, and
-	// in how long the first of them goes; refill.Never: that cannot be said.
-	Queued int
-	Next   time.Duration
+	// Queue is the one that it has joined, when Waiting is called.
+	Queue *Queue
 
 	// Waited is how long it has waited, once it does not any more.
 	Waited time.Duration
 
 	// Slots is the limit of requests at once that kept it waiting until its context
-	// was done; zero: none did.
-	Slots refill.Limit
+	// was done; nil: none did.
+	Slots *refill.Limit
 
 	ready chan struct{} // closed when it may go, or was turned away; nil: it does not wait
 
@@ -36,6 +34,12 @@ type Request struct {
 }
 
 const unsent = -1
+
+// A Queue is what there is to be seen of a queue.
+type Queue struct {
+	Waiting int           // how many
+	Next    time.Duration // in how long the first of them goes; refill.Never: that cannot be said
+}
 
 // outcome says what has become of a request that does not wait any more.
 func (r *Request) outcome() error {
