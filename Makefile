@@ -10,7 +10,7 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VULN     := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 RELEASE  := golang.org/x/exp/cmd/gorelease@v0.0.0-20261113113407-e3970619a1a4
 
-.PHONY: test redis lint verify vuln outdated release cross bench zoo fuzz realservers
+.PHONY: test redis lint verify vuln outdated release cross bench zoo fuzz realservers nethttp
 
 # Everything, with the race detector on. What shares a quota is tested with a real
 # Redis, which is installed where apt is.
@@ -75,3 +75,7 @@ fuzz:
 realservers:
 	@for p in haproxy nginx; do PATH="$$PATH:/usr/sbin" command -v $$p >/dev/null || $(SUDO) apt-get install -y $$p || exit 1; done
 	cd bench && go test -count=1 -tags realservers -run TestRealServers -v .
+
+# net/http's own tests, with its Transport as it is and wrapped.
+nethttp:
+	internal/nethttp/run.sh

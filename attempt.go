@@ -60,7 +60,7 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 		resp.Body = http.NoBody
 	}
 	if refuses {
-		news = append(news, t.refused(a, resp)...)
+		news = append(news, t.refused(req.Context(), a, resp)...)
 	}
 	t.Trace.learned(a, news)
 	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
@@ -69,6 +69,7 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 		a.Closed()
 		done = true
 		t.Trace.done(a, resp, nil)
+		a.forget()
 		return resp, nil
 	}
 	b := &body{ReadCloser: resp.Body, transport: t, attempt: a, resp: resp, stop: stop}
@@ -81,8 +82,8 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 
 // refused reads why a request was refused, and acts on it. It returns the limits that
 // turned out to be other ones.
-func (t *Transport) refused(a *attempt, resp *http.Response) []engine.Change {
-	r := readRefusal(a.api, resp)
+func (t *Transport) refused(ctx context.Context, a *attempt, resp *http.Response) []engine.Change {
+	r := readRefusal(ctx, a.api, resp)
 	n := a.note
 	n.heeded, n.final = !r.Overload && !r.None, r.Never || r.Daily()
 	if r.None {
@@ -163,6 +164,21 @@ func (a *attempt) tracing(ctx context.Context) context.Context {
 		WroteHeaders: func() { a.wrote.Store(true) },
 		WroteRequest: func(httptrace.WroteRequestInfo) { a.Sent() },
 	})
+}
+
+// closeBody closes the body of a request that is not sent.
+func (a *attempt) closeBody() {
+	if a.body != nil {
+		a.body.Close()
+		return
+	}
+	closeBody(a.req)
+}
+
+// forget lets go of the request: the limiter may know of the attempt for longer,
+// until something else happens to its key.
+func (a *attempt) forget() {
+	a.req, a.body, a.note, a.usage, a.Waiting = nil, nil, nil, nil, nil
 }
 
 // outgoing returns the request as it is passed on, and what stops it when the

@@ -1,7 +1,7 @@
 package tollgate
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -13,7 +13,9 @@ import (
 	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/internal/queue"
+	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/upload"
 	"example.com/tollgate/provider"
 )
 
@@ -116,7 +118,7 @@ type attempt struct {
 	limiter.Request
 	subject
 	req  *http.Request
-	body io.ReadCloser // to be sent in place of the request's; nil: that itself
+	body *readahead.Body // to be sent in place of the request's; nil: that itself
 
 	counted bool // its tokens are estimated, if there is anything to estimate them by
 
@@ -125,6 +127,7 @@ type attempt struct {
 	key   limiter.Key
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
 	kept  *kept            // what the server keeps of it; nil: nothing
+	rough bool             // its cost is in part a guess at what was not read of its body
 
 	traced, wrote atomic.Bool // the base reports what it does; has begun to write
 	times         *times      // for Trace.Done; nil: that does not want to know
@@ -138,9 +141,9 @@ type kept struct {
 }
 
 // plan finds out what a request draws on.
-func plan(t *Transport, req *http.Request) (*attempt, error) {
-	a := &attempt{req: req, api: t.API}
-	a.note, a.Owner = &a.own, a
+func plan(t *Transport, a *attempt) error {
+	req := a.req
+	a.note, a.api, a.Owner = &a.own, t.API, a
 	if a.api == nil {
 		a.api = provider.For(req)
 	}
@@ -150,8 +153,8 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	var err error
 	if a.counted = call.Open; call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
-		if call, err = a.read(call, said[Tokens] < 0); err != nil {
-			return a, err
+		if call, err = a.read(t, call, said[Tokens] < 0); err != nil {
+			return err
 		}
 	}
 	if !a.chosen {
@@ -161,22 +164,22 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	// The note stays with the request, whatever quota it is found to draw on next time.
 	a.note = noteOf(req, t, limiter.Key{Host: provider.Host(req), Name: a.name}, a.note)
 	if err != nil {
-		return a, err
+		return err
 	}
 	class, err := classOf(t, req)
 	if err != nil {
-		return a, err
+		return err
 	}
 	a.From(class)
 	a.note.once = call.Once
-	return a, a.weigh(t, call, said)
+	return a.weigh(t, call, said)
 }
 
 // weigh finds out what the request is charged by the limiter that it has.
 func (a *attempt) weigh(t *Transport, call provider.Call, said Cost) (err error) {
 	if !a.counted && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
 		a.counted = true
-		if call, err = a.read(call, true); err != nil {
+		if call, err = a.read(t, call, true); err != nil {
 			return err
 		}
 	}
@@ -238,7 +241,7 @@ func (a *attempt) locate(t *Transport) error {
 // charge notes what a request draws: what the caller says, else what Transport.Cost
 // makes of the estimate.
 func (a *attempt) charge(t *Transport, call provider.Call, said Cost) {
-	d := estimate.Draw{Fixed: call.Exact, Continues: call.Continues}
+	d := estimate.Draw{Fixed: call.Exact || a.rough, Continues: call.Continues}
 	for u, n := range call.Cost {
 		d.Cost[u] = min(max(n, 0), mostCost)
 	}
@@ -265,11 +268,11 @@ var unsaid = Cost{-1, -1, -1}
 // mostCost is more than any request costs.
 const mostCost = 1 << 40
 
-// maxPrompt is how much is read of a body that cannot be had twice.
-const maxPrompt = 8 << 20
+// maxBuffered is what Transport.MaxBuffered is where it is 0.
+const maxBuffered = 64 << 20
 
 // read has the API read the request's body, which is sent all the same.
-func (a *attempt) read(c provider.Call, tokens bool) (provider.Call, error) {
+func (a *attempt) read(t *Transport, c provider.Call, tokens bool) (provider.Call, error) {
 	req := a.req
 	switch {
 	case req.Body == nil || req.Body == http.NoBody || req.Header.Get("Content-Encoding") != "":
@@ -283,10 +286,25 @@ func (a *attempt) read(c provider.Call, tokens bool) (provider.Call, error) {
 		a.api.Read(&c, body, tokens)
 		return c, nil
 	}
-	head, err := io.ReadAll(io.LimitReader(req.Body, maxPrompt))
-	a.body = joined(head, req.Body, err)
-	a.api.Read(&c, bytes.NewReader(head), tokens)
-	return c, nil
+	size := req.ContentLength
+	if size <= 0 {
+		size = -1 // there is a body, so that 0 stands for not known
+	}
+	t.memory.SetMax(cmp.Or(t.MaxBuffered, maxBuffered))
+	//nolint:staticcheck // Cancel is deprecated, and heeded by http.Transport
+	a.body = readahead.New(req.Context(), req.Cancel, req.Body, size, &t.memory)
+	c, rough, err := upload.Read(a.body, a.api, c, tokens, t.MaxWait)
+	a.rough = rough
+	if !a.body.Begun() {
+		a.body = nil
+	}
+	switch ctx := req.Context(); {
+	case err == context.Canceled && (ctx.Err() == nil || context.Cause(ctx) == errCancel):
+		err = errCancel
+	case err == readahead.ErrFull:
+		err = &LimitError{Key: c.Key, Reason: PastMaxQueue, RetryAfter: refill.Never, bound: fmt.Sprintf("MaxBuffered of %d bytes", t.memory.Max())}
+	}
+	return c, err
 }
 
 // getBody returns a new copy of a request's body.

@@ -289,10 +289,10 @@ func TestPriorityRejection(t *testing.T) {
 	}
 }
 
-// A pipe is a listener in memory.
-type pipe chan net.Conn
+// A memory is a listener without a network.
+type memory chan net.Conn
 
-func (p pipe) Accept() (net.Conn, error) {
+func (p memory) Accept() (net.Conn, error) {
 	c, ok := <-p
 	if !ok {
 		return nil, net.ErrClosed
@@ -301,10 +301,10 @@ func (p pipe) Accept() (net.Conn, error) {
 }
 
 // Close is called once by a server.
-func (p pipe) Close() error   { close(p); return nil }
-func (p pipe) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+func (p memory) Close() error   { close(p); return nil }
+func (p memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
 
-func (p pipe) dial(context.Context, string, string) (net.Conn, error) {
+func (p memory) dial(context.Context, string, string) (net.Conn, error) {
 	client, server := net.Pipe()
 	p <- server
 	return client, nil
@@ -334,7 +334,7 @@ func TestPriorityReverseProxy(t *testing.T) {
 			}
 			w.WriteHeader(http.StatusBadGateway)
 		}
-		listener := make(pipe)
+		listener := make(memory)
 		front := &http.Server{Handler: proxy, ErrorLog: log.New(io.Discard, "", 0)}
 		served := make(chan error)
 		go func() { served <- front.Serve(listener) }()

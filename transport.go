@@ -21,6 +21,7 @@ import (
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/receipt"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/sdk"
@@ -87,6 +88,20 @@ type Transport struct {
 	// bound.
 	MaxQueue int
 
+	// MaxBuffered is how many bytes of request bodies that cannot be had twice
+	// (see http.Request.GetBody) are held in memory, of all requests together,
+	// while those wait. Such a body is read before its request is sent only where
+	// it names the model, or where its length in tokens counts, and for at most
+	// 8 MiB. Where there is no memory it stays unread, and a request draws one
+	// token for each 3 bytes of its Content-Length, 1,048,576 if it has none, until
+	// its response says what it has cost; one whose model only the body names
+	// waits for memory. 0: 64 MiB. Negative: none is read, so that such a request
+	// draws on the quota of its host if only the body names the model.
+	//
+	// A body of which nothing comes for 10 seconds is treated in the same way: its
+	// caller may be waiting for the response before writing on.
+	MaxBuffered int64
+
 	// Timeout is the longest time from when a request is sent until its
 	// response's body is closed or read to its end, each attempt on its own:
 	// unlike http.Client.Timeout, it leaves out the time in the queue. 0: none.
@@ -119,27 +134,34 @@ type Transport struct {
 	dated    atomic.Pointer[dated]
 	once     sync.Once
 	state    *dayfile.File // nil: there is none
+	memory   readahead.Memory
 }
 
 // RoundTrip implements http.RoundTripper. A request that would not get its turn
 // in time is not sent: the error is a [*LimitError], or what Reject makes of it.
 // If the context is done while the request waits in the queue, the error is the
 // context's.
+//
+// The request's body is closed once, also if it was not sent. Then no Read of it is
+// begun after RoundTrip has returned. One that is blocked at that time is ended by
+// the Close; RoundTrip waits for that for a tenth of a second at most, as some
+// bodies, such as that of a request in an http.Server, do not end it.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		closeBody(req)
 		return nil, errNoURL
 	}
-	planned := false
+	planned, a := false, &attempt{req: req}
 	defer func() {
 		if !planned { // Key, Cost or a function of Trace panics
-			closeBody(req)
+			a.closeBody()
 		}
 	}()
-	a, err := plan(t, req)
+	err := plan(t, a)
 	planned = true
+	n := a.note
 	resp, err := t.attempt(a, err)
-	a.note.end(resp)
+	n.end(resp)
 	return resp, err
 }
 
@@ -152,7 +174,7 @@ func (t *Transport) attempt(a *attempt, err error) (*http.Response, error) {
 	if err == nil {
 		return t.send(a)
 	}
-	closeBody(req)
+	a.closeBody()
 	a.note.final = true
 	var limit *LimitError
 	if !errors.As(err, &limit) {
