@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
@@ -72,7 +71,7 @@ func WithKey(ctx context.Context, key string) context.Context {
 // tenants, none gets ahead of the other by more than the largest request of
 // each, divided by its weight. A tenant alone gets everything, and owes nothing for
 // it. Each tenant's requests go in the order in which they came; one that is sent
-// again keeps its place, and its priority.
+// again keeps its place.
 //
 // Where a deadline or MaxWait would end the wait, those who would go ahead are
 // reckoned with: a request that cannot make it any more because others have come
@@ -96,8 +95,8 @@ func WithPriority(ctx context.Context, p Priority) context.Context {
 	return context.WithValue(ctx, priorityKey{}, p)
 }
 
-// class returns the class of a request; nil: it has none.
-func class(t *Transport, req *http.Request) (*queue.Class, error) {
+// classOf returns the class of a request; nil: it has none.
+func classOf(t *Transport, req *http.Request) (*queue.Class, error) {
 	var p Priority
 	if t.Priority != nil {
 		p = t.Priority(req)
@@ -118,8 +117,11 @@ func class(t *Transport, req *http.Request) (*queue.Class, error) {
 type attempt struct {
 	limiter.Request
 	subject
-	req   *http.Request
-	body  *readahead.Body // to be sent in place of the request's; nil: that itself
+	req  *http.Request
+	body *readahead.Body // to be sent in place of the request's; nil: that itself
+
+	counted bool // its tokens are estimated, if there is anything to estimate them by
+
 	note  *note
 	api   provider.API
 	key   limiter.Key
@@ -127,10 +129,9 @@ type attempt struct {
 	kept  *kept            // what the server keeps of it; nil: nothing
 	rough bool             // its cost is in part a guess at what was not read of its body
 
-	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
-	began         time.Time     // when it was sent; only for Trace.Done
-	atServer      time.Duration // how long it took until the response came; likewise
-	own           note          // if none came with the request
+	traced, wrote atomic.Bool // the base reports what it does; has begun to write
+	times         *times      // for Trace.Done; nil: that does not want to know
+	own           note        // if none came with the request
 }
 
 // kept is what the server keeps of a call, and where it says so.
@@ -142,19 +143,16 @@ type kept struct {
 // plan finds out what a request draws on.
 func plan(t *Transport, a *attempt) error {
 	req := a.req
-	a.note, a.api = &a.own, t.API
+	a.note, a.api, a.Owner = &a.own, t.API, a
 	if a.api == nil {
 		a.api = provider.For(req)
 	}
 	call := a.api.Call(req)
-	said, ok := req.Context().Value(costKey{}).(Cost)
-	if !ok {
-		said = unsaid
-	}
+	said := a.said()
 	a.choose(t)
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	var err error
-	if call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
+	if a.counted = call.Open; call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
 		if call, err = a.read(t, call, said[Tokens] < 0); err != nil {
 			return err
 		}
@@ -163,15 +161,24 @@ func plan(t *Transport, a *attempt) error {
 		a.name = call.Key
 	}
 	err = a.locate(t)
-	a.note = noteOf(req, t, a.key, a.note)
-	if err == nil {
-		a.Class, err = class(t, req)
-	}
+	// The note stays with the request, whatever quota it is found to draw on next time.
+	a.note = noteOf(req, t, limiter.Key{Host: provider.Host(req), Name: a.name}, a.note)
 	if err != nil {
 		return err
 	}
+	class, err := classOf(t, req)
+	if err != nil {
+		return err
+	}
+	a.From(class)
 	a.note.once = call.Once
-	if !call.Open && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
+	return a.weigh(t, call, said)
+}
+
+// weigh finds out what the request is charged by the limiter that it has.
+func (a *attempt) weigh(t *Transport, call provider.Call, said Cost) (err error) {
+	if !a.counted && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
+		a.counted = true
 		if call, err = a.read(t, call, true); err != nil {
 			return err
 		}
@@ -183,10 +190,29 @@ func plan(t *Transport, a *attempt) error {
 		a.kept = &kept{call.Record, call.Polls}
 	}
 	a.charge(t, call, said)
-	if cost, ok := t.receipts.Cost(a.key.Host, call.Follows); ok && call.Follows != "" {
-		a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
+	if call.Follows != "" {
+		if cost, ok := t.receipts.Cost(a.key.Host, call.Follows); ok {
+			a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
+		}
 	}
 	return nil
+}
+
+// relocate finds the limiter of an attempt anew: it was forgotten, or there are other
+// quotas.
+func (a *attempt) relocate(t *Transport) error {
+	if err := a.locate(t); err != nil || a.counted || !a.Limiter.CountsTokens() {
+		return err
+	}
+	return a.weigh(t, a.api.Call(a.req), a.said())
+}
+
+// said returns what the caller's context says of the request's cost.
+func (a *attempt) said() Cost {
+	if c, ok := a.req.Context().Value(costKey{}).(Cost); ok {
+		return c
+	}
+	return unsaid
 }
 
 // choose notes the key that the caller has chosen for the request, if any.
@@ -208,7 +234,7 @@ func (a *attempt) locate(t *Transport) error {
 	if !x.found && !a.aside && b.tell(x.key.Name) {
 		t.Trace.noQuota(a.req, x.key.Name, b.entries.List(maxListed))
 	}
-	a.key, a.Limiter = x.key, t.limiter(a, b, &x)
+	a.key, a.Version, a.Limiter = x.key, b.version, t.limiter(a, b, &x)
 	return nil
 }
 

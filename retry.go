@@ -18,7 +18,6 @@ import (
 
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
@@ -168,7 +167,6 @@ type try struct {
 type note struct {
 	try    *try // nil: there is no next attempt
 	place  uint64
-	class  *queue.Class
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
 
@@ -409,23 +407,10 @@ func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) (wait time.Du
 	if n := t.last; n == nil || !n.heeded {
 		wait = max(t.wait, rand.N(min(minBackoff<<min(t.failed-1, 10), maxBackoff)))
 	}
-	t.tell(wait)
-	return wait
-}
-
-// tell tells of the next attempt.
-func (t *try) tell(wait time.Duration) {
-	i := RetryInfo{Attempt: t.n + 1, Cause: t.err, Wait: wait}
 	trace := t.retry.Trace
 	if t.last != nil {
-		i.Key = t.last.key.Name
 		trace = cmp.Or(trace, t.last.transport.Trace)
 	}
-	if trace == nil || trace.Retrying == nil {
-		return
-	}
-	if i.Cause == nil {
-		i.Status, i.Cause = t.resp.StatusCode, statusError(t.resp.StatusCode)
-	}
-	trace.Retrying(t.req, i)
+	trace.retrying(t, wait)
+	return wait
 }
