@@ -39,6 +39,23 @@ func readRefusal(ctx context.Context, api provider.API, resp *http.Response) pro
 	return api.Refusal(resp, head)
 }
 
+// A leftover is the body of a response that is given up for another attempt. The
+// engine reads what there is of it, so that its connection can be used again: not
+// of one that stalls.
+type leftover struct{ try *try }
+
+func (l *leftover) Read(p []byte) (int, error) {
+	resp := l.try.resp
+	b := readahead.New(l.try.ctx, nil, resp.Body, -1, nil)
+	resp.Body = b
+	h := readahead.NewHead(b, readahead.Limits{Bytes: int64(len(p)), Within: maxStall})
+	defer h.Close()
+	n, _ := io.ReadFull(h, p) // a Head ends without an error of its own
+	return n, io.EOF
+}
+
+func (l *leftover) Close() error { return l.try.resp.Body.Close() }
+
 // A body ends its attempt when it is closed or read to its end, whichever is
 // first: there are clients that do only one of the two. What passes through it
 // is read on the way.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -18,7 +17,6 @@ import (
 
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
@@ -300,23 +298,6 @@ func (t *try) RoundTrip(*http.Request) (*http.Response, error) {
 	t.resp.Request = t.req
 	return &http.Response{StatusCode: http.StatusOK, Body: &leftover{t}}, nil
 }
-
-// A leftover is the body of a response that is given up for another attempt. The
-// engine reads what there is of it, so that its connection can be used again: not
-// of one that stalls.
-type leftover struct{ try *try }
-
-func (l *leftover) Read(p []byte) (int, error) {
-	resp := l.try.resp
-	b := readahead.New(l.try.ctx, nil, resp.Body, -1, nil)
-	resp.Body = b
-	h := readahead.NewHead(b, readahead.Limits{Bytes: int64(len(p)), Within: maxStall})
-	defer h.Close()
-	n, _ := io.ReadFull(h, p) // a Head ends without an error of its own
-	return n, io.EOF
-}
-
-func (l *leftover) Close() error { return l.try.resp.Body.Close() }
 
 // again decides whether to try again. It never returns an error, which would
 // be passed on beside the response.
