@@ -282,13 +282,25 @@ func (t *Transport) wait(a *attempt) error {
 	ctx, end := canceled(a.req)
 	defer end()
 	err := a.Limiter.Acquire(ctx, &a.Request)
-	for err == limiter.ErrForgotten {
-		t.limiters.Drop(a.key, a.Limiter)
-		if err = a.locate(t); err == nil {
-			err = a.Limiter.Acquire(ctx, &a.Request)
-		}
-	}
 	n.last = a.Waited
+	for err == limiter.ErrForgotten || err == limiter.ErrStale {
+		if err == limiter.ErrForgotten {
+			t.limiters.Drop(a.key, a.Limiter)
+		}
+		if a.Waited > 0 { // in a queue that is not its any more: its place is its own
+			a.MaxQueue = 0
+			if t.MaxWait > 0 {
+				if a.MaxWait -= a.Waited; a.MaxWait <= 0 {
+					a.MaxWait = -1
+				}
+			}
+		}
+		if err = a.relocate(t); err == nil {
+			err = a.Limiter.Acquire(ctx, &a.Request)
+			n.last += a.Waited
+		}
+		a.HandOn() // if it has not arrived
+	}
 	n.waited += n.last
 	switch {
 	case err == nil:

@@ -116,8 +116,11 @@ func classOf(t *Transport, req *http.Request) (*queue.Class, error) {
 type attempt struct {
 	limiter.Request
 	subject
-	req   *http.Request
-	body  io.ReadCloser // to be sent in place of the request's; nil: that itself
+	req  *http.Request
+	body io.ReadCloser // to be sent in place of the request's; nil: that itself
+
+	counted bool // its tokens are estimated, if there is anything to estimate them by
+
 	note  *note
 	api   provider.API
 	key   limiter.Key
@@ -139,19 +142,16 @@ type kept struct {
 // plan finds out what a request draws on.
 func plan(t *Transport, req *http.Request) (*attempt, error) {
 	a := &attempt{req: req, api: t.API}
-	a.note = &a.own
+	a.note, a.Owner = &a.own, a
 	if a.api == nil {
 		a.api = provider.For(req)
 	}
 	call := a.api.Call(req)
-	said, ok := req.Context().Value(costKey{}).(Cost)
-	if !ok {
-		said = unsaid
-	}
+	said := a.said()
 	a.choose(t)
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	var err error
-	if call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
+	if a.counted = call.Open; call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
 		if call, err = a.read(call, said[Tokens] < 0); err != nil {
 			return a, err
 		}
@@ -170,9 +170,15 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 	}
 	a.From(class)
 	a.note.once = call.Once
-	if !call.Open && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
+	return a, a.weigh(t, call, said)
+}
+
+// weigh finds out what the request is charged by the limiter that it has.
+func (a *attempt) weigh(t *Transport, call provider.Call, said Cost) (err error) {
+	if !a.counted && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
+		a.counted = true
 		if call, err = a.read(call, true); err != nil {
-			return a, err
+			return err
 		}
 	}
 	if !call.Exact && (!call.Aside || call.Polls != "") {
@@ -187,7 +193,24 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 			a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
 		}
 	}
-	return a, nil
+	return nil
+}
+
+// relocate finds the limiter of an attempt anew: it was forgotten, or there are other
+// quotas.
+func (a *attempt) relocate(t *Transport) error {
+	if err := a.locate(t); err != nil || a.counted || !a.Limiter.CountsTokens() {
+		return err
+	}
+	return a.weigh(t, a.api.Call(a.req), a.said())
+}
+
+// said returns what the caller's context says of the request's cost.
+func (a *attempt) said() Cost {
+	if c, ok := a.req.Context().Value(costKey{}).(Cost); ok {
+		return c
+	}
+	return unsaid
 }
 
 // choose notes the key that the caller has chosen for the request, if any.
@@ -209,7 +232,7 @@ func (a *attempt) locate(t *Transport) error {
 	if !x.found && !a.aside && b.tell(x.key.Name) {
 		t.Trace.noQuota(a.req, x.key.Name, b.entries.List(maxListed))
 	}
-	a.key, a.Limiter = x.key, t.limiter(a, b, &x)
+	a.key, a.Version, a.Limiter = x.key, b.version, t.limiter(a, b, &x)
 	return nil
 }
 

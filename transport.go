@@ -20,6 +20,7 @@ import (
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/internal/receipt"
+	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
@@ -107,6 +108,7 @@ type Transport struct {
 	receipts receipt.Book         // of what the servers keep
 	quotas   atomic.Pointer[book] // in force; nil: Quotas were not read yet
 	outages  limiter.Outages
+	setting  sync.Mutex // held by SetQuotas
 	dated    atomic.Pointer[dated]
 	once     sync.Once
 	state    *dayfile.File // nil: there is none
@@ -187,14 +189,72 @@ func (t *Transport) book() *book {
 	return t.quotas.Load()
 }
 
+// SetQuotas has the Transport keep to other quotas from now on, in place of Quotas. It
+// may be called at any time, also while requests wait.
+//
+// What was spent of a key stays spent; so it does of a limit that is left out for a
+// while. Requests that wait are judged again: they are sent if there is room, and
+// rejected if their turn comes too late now. Limits that only the server has stated
+// stay. What a limit was corrected to stays too, unless more is configured than was.
+//
+// Quotas that cannot be are an error of every request from then on, until SetQuotas
+// is called again; those that wait already keep to the quotas before. Over a
+// Limiter of redislimit, a limit that is changed is changed for all processes, and
+// what is left out is no longer kept by this one; each has to be told.
+func (t *Transport) SetQuotas(q Quotas) {
+	t.setting.Lock()
+	defer t.setting.Unlock()
+	b := newBook(q, t.book().version+1)
+	t.quotas.Store(b)
+	if b.err != nil {
+		return
+	}
+	t.limiters.Each(func(k limiter.Key, l *limiter.Limiter) bool {
+		o := l.Owner().(*origin)
+		if k != o.key && b.find(k.Host, &subject{name: k.Name}).named {
+			return false // it shared the quota of another key, and has its own now
+		}
+		t.requota(l, b)
+		return true
+	})
+}
+
+// An origin is what a limiter was made for.
+type origin struct {
+	subject
+	host string
+	key  limiter.Key
+	rule refill.Rule
+}
+
+// requota has a limiter keep to what a book says.
+func (t *Transport) requota(l *limiter.Limiter, b *book) {
+	o := l.Owner().(*origin)
+	x := b.find(o.host, &o.subject)
+	q := limiter.Quota{Version: b.version, Limits: x.quota.kept(o.rule), Named: x.named, Gone: x.key != o.key}
+	q.Stays = func(owner any) bool {
+		a := owner.(*attempt)
+		return b.find(provider.Host(a.req), &a.subject).key == a.key
+	}
+	limiter.Requota(l, q)
+}
+
 // limiter returns the limiter of an attempt, made by what a book says of it if there
 // is none.
 func (t *Transport) limiter(a *attempt, b *book, x *extract) *limiter.Limiter {
 	if l := t.limiters.Find(x.key); l != nil {
+		if l.Version() < b.version {
+			t.requota(l, b)
+		}
 		return l
 	}
 	return t.limiters.Get(x.key, func(m *engine.Memory) *limiter.Limiter {
-		o := limiter.Options{Limits: x.quota.kept(a.Rule), Named: x.named, Memory: m, Shared: t.Limiter, Name: x.key.Host + " " + x.key.Name}
+		o := limiter.Options{Limits: x.quota.kept(a.Rule), Named: x.named, Memory: m, Shared: t.Limiter, Name: x.key.Host + " " + x.key.Name, Version: b.version}
+		from := &origin{a.subject, provider.Host(a.req), x.key, a.Rule}
+		if x.whole {
+			from.subject = subject{name: from.host}
+		}
+		o.Owner = from
 		if t.Limiter != nil {
 			key := x.key.Name
 			o.Told = &t.outages

@@ -96,7 +96,7 @@ func New(now Now, c Config) *Engine {
 	}
 	e.backoff.since = -refill.Never
 	if m := c.Memory; m != nil {
-		recollect(e, m)
+		recollect(e, m, c.Limits)
 	}
 	return e
 }
@@ -291,12 +291,12 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 		return
 	}
 	r.final = true
-	for i, drawn := range r.drawn {
-		l := e.limits.list[i]
+	for _, d := range r.drawn {
+		l := d.limit
 		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 && !r.Draw.Nothing(l.Limit().Unit) {
-			if more := min(n-drawn, l.debt()); more != 0 {
+			if more := min(n-d.n, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
-				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.when}, more > l.n()/4)
+				e.shared.report(e, share.Report{Event: share.Settled, Limit: e.limits.index(l), N: more, Ago: r.when}, more > l.n()/4)
 				e.journal.note(e, l, r.let, more)
 			}
 		}

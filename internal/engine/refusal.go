@@ -191,8 +191,7 @@ func drain(e *Engine, r *Request, f Refusal, explained bool) (holds bool) {
 // there is room again.
 func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained bool) {
 	i := e.limits.index(l)
-	if l.Limit().Unit == refill.Requests && r.denied && i < len(r.drawn) {
-		n := r.drawn[i]
+	if n, ok := r.took(l); l.Limit().Unit == refill.Requests && r.denied && ok {
 		if e.shared == nil { // of others' requests nothing is known
 			l.surprise(e.t, r.let, n, explained)
 		}

@@ -28,7 +28,7 @@ type Request struct {
 	let      time.Duration // when it was let go
 	taken    time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
 	when     time.Duration // when it was written, and once it has arrived, when its tokens were spent
-	drawn    []int64       // what it took of each limit there was when it was let go: they may be lower by now
+	drawn    []draw        // what it took of each limit there was when it was let go
 	due      Reason        // what its Until stands for
 	stage    stage         // how far it has come
 	slow     bool          // counts as in flight while the key opens slowly
@@ -72,12 +72,32 @@ func (r *Request) Estimate() refill.Cost { return r.cost }
 // response's body is closed.
 func (r *Request) HoldsSlot() bool { return r.slot }
 
+// A draw is what a request took of a limit: that may be lower by now, or gone.
+type draw struct {
+	*limit
+	n int64
+}
+
 // draws notes what the request takes of each limit.
-func (r *Request) draws(list []*limit) {
-	r.drawn = make([]int64, 0, len(list))
-	for _, l := range list {
-		r.drawn = append(r.drawn, l.draws(&r.cost))
+func (r *Request) draws(ls *limits) {
+	r.drawn = make([]draw, 0, len(ls.list)+len(ls.dormant))
+	for _, l := range ls.list {
+		r.drawn = append(r.drawn, draw{l, l.draws(&r.cost)})
 	}
+	for _, l := range ls.dormant {
+		r.drawn = append(r.drawn, draw{l, l.draws(&r.cost)})
+	}
+}
+
+// took returns what the request took of a limit; ok is false if it was let go before
+// there was that limit.
+func (r *Request) took(l *limit) (n int64, ok bool) {
+	for _, d := range r.drawn {
+		if d.limit == l {
+			return d.n, true
+		}
+	}
+	return 0, false
 }
 
 type stage uint8
@@ -102,6 +122,7 @@ const (
 	TooLarge
 	LongPause
 	Unreachable // the store does not answer
+	Moved       // it does not draw on this quota any more: see Requota
 )
 
 // A Rejection says why a request was turned away.

@@ -225,10 +225,10 @@ func (e *Engine) recall(r *Request) {
 	}
 	r.stage, r.deemed = held, false
 	e.limits.coming += r.cost[refill.Requests]
-	for i, n := range r.drawn {
-		if l := e.limits.list[i]; n > 0 {
-			l.Settle(e.t, r.when, -n)
-			l.Take(e.t, n)
+	for _, d := range r.drawn {
+		if d.n > 0 {
+			d.Settle(e.t, r.when, -d.n)
+			d.Take(e.t, d.n)
 		}
 	}
 }
@@ -237,13 +237,13 @@ func (e *Engine) recall(r *Request) {
 // found invalid: what it states, such as the most tokens of an answer, is nobody's
 // cost then, and must not keep all others out.
 func (e *Engine) pardon(r *Request) {
-	for i, n := range r.drawn {
-		l := e.limits.list[i]
+	for i, d := range r.drawn {
+		l, n := d.limit, d.n
 		if most := max(1, l.n()/pardoned); l.Limit().Unit != refill.Requests && l.Limit().Per > 0 && n > most {
 			l.Settle(e.t, r.when, most-n)
-			e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: most - n, Ago: r.when}, true)
+			e.shared.report(e, share.Report{Event: share.Settled, Limit: e.limits.index(l), N: most - n, Ago: r.when}, true)
 			e.journal.note(e, l, r.let, most-n)
-			r.drawn[i] = most
+			r.drawn[i].n = most
 		}
 	}
 }
@@ -261,11 +261,11 @@ func (e *Engine) fail(r *Request, reached bool) {
 		e.flights.unlink(r)
 		r.stage = over
 		e.limits.coming -= r.cost[refill.Requests]
-		for i, n := range r.drawn {
-			if l := e.limits.list[i]; n > 0 {
-				l.Put(n)
-				l.counts(r.let, -n)
-				e.journal.note(e, l, r.let, -n)
+		for _, d := range r.drawn {
+			if d.n > 0 {
+				d.Put(d.n)
+				d.counts(r.let, -d.n)
+				e.journal.note(e, d.limit, r.let, -d.n)
 			}
 		}
 		e.shared.each(e, r, share.Unspent, e.t)
@@ -282,12 +282,13 @@ func (e *Engine) close(r *Request) {
 	}
 	r.closed = true
 	e.inFlight--
+	homecoming(&e.limits, r)
 	if r.stage == over {
 		return
 	}
-	for i, n := range r.drawn {
-		if l := e.limits.list[i]; l.Limit().Per == 0 {
-			l.Put(n)
+	for _, d := range r.drawn {
+		if d.Limit().Per == 0 {
+			d.Put(d.n)
 			e.shared.freed(e)
 		}
 	}
@@ -345,19 +346,23 @@ func (e *Engine) expire() bool {
 	for i, w := range list {
 		turn, slowest := e.turn(&sums[i])
 		e.queue.Remove(w)
-		e.reject(w.Item, &Rejection{Limit: slowest, Reason: e.reason(w.Item, slowest), After: turn - e.t})
+		e.reject(w.Item, e.rejection(w.Item, turn, slowest))
 	}
 	return len(list) > 0
 }
 
-func (e *Engine) reason(r *Request, slowest refill.Limit) Reason {
+// rejection says why a request is turned away whose turn would be at the time given.
+func (e *Engine) rejection(r *Request, turn time.Duration, slowest refill.Limit) *Rejection {
+	x := &Rejection{Limit: slowest, Reason: r.due, After: turn - e.t}
 	switch {
+	case turn == refill.Never:
+		x.Reason, x.After = TooLarge, refill.Never
 	case e.backoff.long > e.t:
-		return LongPause
+		x.Reason = LongPause
 	case slowest.Per >= refill.Day:
-		return DailySpent
+		x.Reason = DailySpent
 	}
-	return r.due
+	return x
 }
 
 // putOff turns away those in the queue whose turn will come too late by now. Of
@@ -386,11 +391,11 @@ func (e *Engine) late(strict bool) {
 		return at
 	}
 	late := func(w *queue.Waiter[*Request], at time.Duration) bool {
-		return at > w.Until || !w.Item.stays && (slowest.Per >= refill.Day && at > e.t || e.backoff.long > e.t)
+		return at > w.Until || at == refill.Never || !w.Item.stays && (slowest.Per >= refill.Day && at > e.t || e.backoff.long > e.t)
 	}
 	e.strict = strict
 	e.lateFrom = e.queue.Late(e.lateFrom, look, strict, e.t, turn, late, func(w *queue.Waiter[*Request], sum queue.Weight) {
 		at, slowest := e.turn(&sum)
-		e.reject(w.Item, &Rejection{Limit: slowest, Reason: e.reason(w.Item, slowest), After: at - e.t})
+		e.reject(w.Item, e.rejection(w.Item, at, slowest))
 	})
 }

@@ -38,13 +38,15 @@ type Limiter struct {
 	out   time.Duration // the longest that an exchange with it may take
 	file  *dayfile.File // where limits of a day are written down; nil: nowhere
 	name  string        // under which
-	named bool          // it stays when it is idle
+	owner any           // whatever has made it
 
 	shared    *Shared                             // nil: the quota is nobody else's
 	tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
 	outages   *Outages                            // that tell was called for
 	exchanged func(took time.Duration, err error) // called after each exchange; nil: nothing
 
+	named   atomic.Bool             // it stays when it is idle
+	version atomic.Uint64           // of the quotas that it keeps to
 	tokens  atomic.Bool             // it has limits of tokens
 	waiting atomic.Int64            // how many wait
 	paused  atomic.Bool             // there is something in pauses
@@ -70,6 +72,10 @@ type Limiter struct {
 // has another one.
 var ErrForgotten = errors.New("tollgate: limiter forgotten")
 
+// ErrStale is the error of a request that belongs to other quotas than the limiter
+// keeps by now: it has to find its limiter anew.
+var ErrStale = errors.New("tollgate: other quotas")
+
 // ErrRejected is the error of a request that was turned away: its Rejection says
 // why.
 var ErrRejected = errors.New("tollgate: rejected")
@@ -85,12 +91,17 @@ type Options struct {
 	Named     bool                                // the key is configured by name: it is never forgotten
 	Exchanged func(took time.Duration, err error) // called after each exchange with the store; nil: nothing
 	Memory    *engine.Memory                      // what was learned of the key before; nil: nothing
+	// Version is that of the quotas that Limits are of. Later ones have higher ones.
+	Version uint64
+	Owner   any // for Limiter.Owner
 }
 
 // New returns the limiter of a key.
 func New(key string, o Options) *Limiter {
-	l := &Limiter{key: key, file: o.File, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
+	l := &Limiter{key: key, file: o.File, name: o.Name, owner: o.Owner, at: refill.Never, tellAt: refill.Never}
 	l.onTimer, l.onTeller = l.ring, l.told
+	l.named.Store(o.Named)
+	l.version.Store(o.Version)
 	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
 	if s := o.Shared; s != nil {
 		l.store, l.out = s.Store(key), s.timeout()
@@ -121,6 +132,12 @@ func (l *Limiter) counts(x refill.Limit) {
 
 // Key returns the key that the limits are of.
 func (l *Limiter) Key() string { return l.key }
+
+// Owner returns what Options say it is.
+func (l *Limiter) Owner() any { return l.owner }
+
+// Version returns that of the quotas that it keeps to.
+func (l *Limiter) Version() uint64 { return l.version.Load() }
 
 // CountsTokens reports whether requests draw on limits of tokens.
 func (l *Limiter) CountsTokens() bool { return l.tokens.Load() }
@@ -209,9 +226,15 @@ func (l *Limiter) act(now engine.Now) {
 
 // apply does what is to be done whatever else is.
 func (l *Limiter) apply(d *engine.Decisions) {
+	var moved []*Request
 	for _, list := range [2][]*engine.Request{d.Go, d.Reject} {
 		for _, x := range list {
-			r := x.Owner.(*Request)
+			r := x.Owner.(waiter).Ticket()
+			if x.Rejection != nil && x.Rejection.Reason == engine.Moved {
+				moved = append(moved, r)
+				l.waiting.Add(-1)
+				continue
+			}
 			if x.Rejection != nil && x.Rejection.Reason == engine.Unreachable {
 				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", l.key, l.away)
 			}
@@ -220,6 +243,9 @@ func (l *Limiter) apply(d *engine.Decisions) {
 				l.waiting.Add(-1)
 			}
 		}
+	}
+	if len(moved) > 0 {
+		depart(moved)
 	}
 	if len(d.Changes) > 0 {
 		l.news = append(l.news, d.Changes...)
@@ -295,11 +321,18 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.Limiter, r.Owner = l, r
+	r.Limiter, r.Rejection, r.ready, r.Waited = l, nil, nil, 0
+	if r.Owner == nil {
+		r.Owner = r
+	}
 	now := l.lock()
-	if l.forgotten {
+	switch {
+	case l.forgotten:
 		l.mu.Unlock()
 		return ErrForgotten
+	case l.version.Load() != r.Version:
+		l.mu.Unlock()
+		return ErrStale
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		r.Deadline = refill.After(now.Mono, time.Until(deadline))
@@ -308,6 +341,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	r.Told = r.Waiting != nil
 	l.engine.Arrive(now, &r.Request)
 	l.act(now)
+	r.HandOn()
 	if !r.Request.Waiting() {
 		l.mu.Unlock()
 		return r.outcome()
@@ -353,6 +387,10 @@ func (l *Limiter) abandon(r *Request) {
 	case r.Going(): // let go in the same moment
 		l.engine.Failed(now, &r.Request, false)
 	}
+	if c := r.convoy; c != nil { // or moved on
+		r.convoy = nil
+		c.leave(r)
+	}
 	l.unlock(now)
 }
 
@@ -386,7 +424,7 @@ func (l *Limiter) Status() (engine.Status, engine.Now) {
 // forget has the limiter take no more requests if nothing would be lost by that,
 // and reports what it has learned, whether that is so, and whether it will be.
 func (l *Limiter) forget() (m *engine.Memory, gone, soon bool) {
-	if l.named || l.file != nil || l.store != nil {
+	if l.named.Load() || l.file != nil || l.store != nil {
 		return nil, false, false
 	}
 	now := l.lock()
