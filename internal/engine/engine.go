@@ -51,6 +51,7 @@ type Engine struct {
 	journal journal
 	shared  *shared // nil: the quota is nobody else's
 
+	trip     time.Duration // from when requests are let go until they reach the server, on average; 0: not known, or none at all
 	inFlight int           // let go, and neither failed nor closed
 	accepted uint64        // requests that were not refused
 	spent    bool          // a request has used all its tries, and none was accepted since

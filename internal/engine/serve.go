@@ -192,6 +192,11 @@ func (e *Engine) arrive(at time.Duration, r *Request) {
 		return
 	}
 	e.flights.unlink(r)
+	if trip := at - r.let; e.trip == 0 {
+		e.trip = trip
+	} else {
+		e.trip += (trip - e.trip) / 8
+	}
 	r.stage, r.when = arrived, at
 	e.limits.arrive(at, r)
 	e.shared.each(e, r, share.Spent, at)

@@ -137,6 +137,19 @@ func distinct(list []*Limiter) []*Limiter {
 	})
 }
 
+// Named returns the limiters whose keys have a name, at whatever host.
+func (g *Registry) Named(name string) (list []*Limiter) {
+	s := g.shard(Key{Name: name})
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for k, l := range s.limiters {
+		if k.Name == name {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
 // Each calls f with each key and its limiter, which is dropped if f returns false.
 // Keys that come or go meanwhile may be missed.
 func (g *Registry) Each(f func(Key, *Limiter) bool) {
