@@ -66,7 +66,7 @@ func forecast(t *testing.T, r *rand.Rand) {
 	ask := func(n int, c tollgate.Cost) {
 		for range n {
 			wg.Go(func() {
-				resp, err := tr.RoundTrip(post(tollgate.WithCost(t.Context(), c), t, "https://"+apiHost, ""))
+				resp, err := tr.RoundTrip(posting(tollgate.WithCost(t.Context(), c), t, "https://"+apiHost, ""))
 				if err != nil {
 					t.Error(err)
 					return
@@ -169,7 +169,7 @@ func TestForecastOf(t *testing.T) {
 func TestForecastNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refuse := true
-		y := newTally()
+		y := newSendings()
 		y.base = says(func(r *http.Request, h http.Header) (int, string) {
 			if refuse {
 				h.Set("Retry-After", "30")
@@ -178,7 +178,7 @@ func TestForecastNow(t *testing.T) {
 			return 200, ""
 		})
 		tr := &tollgate.Transport{Base: y}
-		req := func(int) *http.Request { return post(t.Context(), t, "https://"+apiHost, "") }
+		req := func(int) *http.Request { return posting(t.Context(), t, "https://"+apiHost, "") }
 		y.ask(tr, 1, req)
 		y.wg.Wait()
 		refuse = false

@@ -252,8 +252,8 @@ func (t *Transport) requota(l *limiter.Limiter, b *book) {
 // before, and nobody to give up or to come in between, and leaves Concurrency aside:
 // how long responses take is not known. The server's clock is known to a second
 // or two: what a span's beginning decides may come a span sooner. What Redis holds it can only estimate. The time that it
-// takes grows with the queue and with n, some 10 ms for 100,000; others do not wait
-// for that.
+// takes grows with the queue and with n, to tens of milliseconds for 100,000; others
+// wait for a fraction of one.
 func (t *Transport) Forecast(key string, n int, each Cost) time.Duration {
 	b := t.book()
 	if b.err != nil {

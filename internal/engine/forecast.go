@@ -11,7 +11,8 @@ import (
 
 // A Forecast reckons when requests would be let go, from what was known of a key at
 // one time. It takes each to reach the server in the time that they take on
-// average, and none to be refused. How long responses take is not known: limits of
+// average, and none to be refused, and all who wait to go before those asked for,
+// but for those of a lower level. How long responses take is not known: limits of
 // requests at once hold up nobody.
 type Forecast struct {
 	began, t  time.Duration
@@ -20,6 +21,10 @@ type Forecast struct {
 	none      []int         // units of which nothing is allowed
 	estimates estimate.Estimator
 	waiting   []estimate.Draw // in their order
+	from      uint64          // the place of the first one not taken in yet
+	last      uint64          // that of the last one at that time
+	behind    bool            // there are some
+	classed   bool            // some have priorities
 	backoff   backoff
 	pacer     pacer
 	ramp      ramp
@@ -36,6 +41,9 @@ type landing struct {
 	n     int64   // how many they are
 	slow  bool    // see backoff
 }
+
+// part is how many of those who wait are taken in at a time.
+const part = 2048
 
 // maxSteps is how many requests, or as many as go at once, are gone through one by one.
 const maxSteps = 1 << 18
@@ -70,12 +78,46 @@ func Foresee(e *Engine, now Now, n int64, d estimate.Draw) (f *Forecast, after t
 		}
 	}
 	f.fly(e, kept)
-	f.waiting = make([]estimate.Draw, 0, e.queue.Len())
-	e.queue.All(func(w *queue.Waiter[*Request]) bool {
+	if last := e.queue.Last(); last != nil {
+		f.last = last.Place
+	}
+	f.behind, f.classed = e.queue.Len() > 0, e.queue.Classed()
+	f.Reserve()
+	f.Next(e)
+	return f, 0
+}
+
+// Reserve makes room for what Next takes in, which need not keep others waiting.
+func (f *Forecast) Reserve() { f.waiting = slices.Grow(f.waiting, part+1) }
+
+// Next takes in some more of those who wait, and reports whether there may be others:
+// to go through a long queue takes its time, in which nobody goes. What happens
+// between two calls does not matter: it is at its head, which was taken in first, or
+// at its end, which is not asked for.
+func (f *Forecast) Next(e *Engine) (more bool) {
+	if !f.behind || f.classed != e.queue.Classed() { // it is in another order by now
+		return false
+	}
+	n, place := 0, f.from
+	f.behind = false
+	e.queue.From(f.from, func(w *queue.Waiter[*Request]) bool {
+		switch {
+		case f.classed:
+			if w.Class == nil || w.Class.Level >= 0 { // others go behind those asked for
+				f.waiting = append(f.waiting, w.Item.Draw)
+			}
+			return true
+		case w.Place > f.last:
+			return false
+		case n >= part && w.Place != place:
+			f.from, f.behind = w.Place, true
+			return false
+		}
+		n, place = n+1, w.Place
 		f.waiting = append(f.waiting, w.Item.Draw)
 		return true
 	})
-	return f, 0
+	return f.behind
 }
 
 // fly takes in what is on its way.

@@ -59,8 +59,32 @@ func TestForecastLong(t *testing.T) {
 	}
 }
 
-// BenchmarkForecast shows how long others wait for a forecast of 100,000 requests
-// (copy), and how long it takes beyond that (reckon).
+// A long queue is taken in a part at a time: what leaves it at its head or joins at its
+// end meanwhile makes no difference.
+func TestForecastParts(t *testing.T) {
+	list := []refill.Limit{{N: 3, Per: time.Minute, Rule: refill.Steady, Burst: 1}}
+	d := estimate.Draw{Cost: refill.Cost{refill.Requests: 1}, Fixed: true}
+	now := Now{}
+	e := crowded(list, 3*part)
+	want := time.Duration(3*part) * 20 * time.Second // the first one went at once, one is asked for
+	f, _ := Foresee(e, now, 1, d)
+	for i := range 10 {
+		now = Now{now.Mono + 21*time.Second, now.Wall + 21*time.Second}
+		e.Tick(now)
+		e.Decide()
+		e.Arrive(now, &Request{Place: uint64(4*part + i), Draw: d})
+		more := f.Next(e)
+		if left := 3*part - 1 - len(f.waiting); more != (left > 0) {
+			t.Fatalf("%d of the queue are left, more %t", left, more)
+		}
+	}
+	if got := f.Last(1, d); got.Round(time.Hour) != (want + want/2000).Round(time.Hour) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// BenchmarkForecast shows how long others wait at once for a forecast of 100,000
+// requests (copy), and how long it takes in all (reckon).
 func BenchmarkForecast(b *testing.B) {
 	d := estimate.Draw{Cost: refill.Cost{1, 20, 0}, Fixed: true}
 	for name, rule := range map[string]refill.Rule{"window": refill.Window, "steady": refill.Steady} {
@@ -76,6 +100,10 @@ func BenchmarkForecast(b *testing.B) {
 					b.StopTimer()
 					f, _ := Foresee(e, Now{}, 100_000, d)
 					b.StartTimer()
+					for more := true; more; {
+						f.Reserve()
+						more = f.Next(e)
+					}
 					f.Last(100_000, d)
 				}
 			})

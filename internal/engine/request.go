@@ -134,6 +134,20 @@ type Rejection struct {
 	Err    error         // the engine does not look at it
 }
 
+// rejection says why a request is turned away whose turn would be at the time given.
+func rejection(e *Engine, r *Request, turn time.Duration, slowest refill.Limit) *Rejection {
+	x := &Rejection{Limit: slowest, Reason: r.due, After: turn - e.t}
+	switch {
+	case turn == refill.Never:
+		x.Reason, x.After = TooLarge, refill.Never
+	case e.backoff.long > e.t:
+		x.Reason = LongPause
+	case slowest.Per >= refill.Day:
+		x.Reason = DailySpent
+	}
+	return x
+}
+
 // flights are the requests that were written and not answered, in the order of
 // that. After a flight they count as arrived.
 type flights struct{ first, last *Request }

@@ -351,23 +351,9 @@ func (e *Engine) expire() bool {
 	for i, w := range list {
 		turn, slowest := e.turn(&sums[i])
 		e.queue.Remove(w)
-		e.reject(w.Item, e.rejection(w.Item, turn, slowest))
+		e.reject(w.Item, rejection(e, w.Item, turn, slowest))
 	}
 	return len(list) > 0
-}
-
-// rejection says why a request is turned away whose turn would be at the time given.
-func (e *Engine) rejection(r *Request, turn time.Duration, slowest refill.Limit) *Rejection {
-	x := &Rejection{Limit: slowest, Reason: r.due, After: turn - e.t}
-	switch {
-	case turn == refill.Never:
-		x.Reason, x.After = TooLarge, refill.Never
-	case e.backoff.long > e.t:
-		x.Reason = LongPause
-	case slowest.Per >= refill.Day:
-		x.Reason = DailySpent
-	}
-	return x
 }
 
 // putOff turns away those in the queue whose turn will come too late by now. Of
@@ -401,6 +387,6 @@ func (e *Engine) late(strict bool) {
 	e.strict = strict
 	e.lateFrom = e.queue.Late(e.lateFrom, look, strict, e.t, turn, late, func(w *queue.Waiter[*Request], sum queue.Weight) {
 		at, slowest := e.turn(&sum)
-		e.reject(w.Item, e.rejection(w.Item, at, slowest))
+		e.reject(w.Item, rejection(e, w.Item, at, slowest))
 	})
 }
