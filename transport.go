@@ -29,9 +29,13 @@ import (
 
 // NewClient returns an HTTP client that keeps to the quotas and sends refused
 // and failed requests again: [Retry] over [Transport] over
-// http.DefaultTransport.
+// http.DefaultTransport. What is to be set beyond quotas is within reach:
 //
-// A Timeout set on the client includes the time in the queue.
+//	t := client.Transport.(*tollgate.Retry).Base.(*tollgate.Transport)
+//	t.Timeout = 30 * time.Second // for each attempt, from when it is sent
+//
+// Set that Timeout before the client is first used, and leave http.Client.Timeout
+// zero: it would include the time in the queue and all attempts.
 func NewClient(q Quotas) *http.Client {
 	return &http.Client{Transport: &Retry{Base: &Transport{Quotas: q}}}
 }
@@ -58,6 +62,7 @@ type Transport struct {
 	// Priority says which requests go first, and whose share of the quota they draw
 	// on. It must not change the request. nil: what [WithPriority] says, else none.
 	Priority func(*http.Request) Priority
+
 	// Key chooses which quota a request draws on, as [WithKey] does, which goes
 	// before it. It does not read the body. nil or an empty result: the model's
 	// name or the host.

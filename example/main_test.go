@@ -280,7 +280,7 @@ func TestRemaining(t *testing.T) {
 	}
 }
 
-// TestWatchFile draws nothing where there is no terminal.
+// TestETA is told by the quota and by who waits, not by how fast it went so far.
 func TestETA(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const key = "api.example.com"
@@ -321,6 +321,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// TestWatchFile draws nothing where there is no terminal.
 func TestWatchFile(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
