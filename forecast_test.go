@@ -206,3 +206,21 @@ func TestForecastNow(t *testing.T) {
 		}
 	})
 }
+
+// Those of a lower level go behind those asked for.
+func TestForecastPriorities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newSendings()
+		tr := &tollgate.Transport{Base: y, Quotas: tollgate.Quotas{apiHost: {{N: 1, Per: 10 * time.Second, Refill: tollgate.Steady}}}}
+		for _, level := range []int{-1, 0, 1} {
+			y.ask(tr, 3, func(int) *http.Request {
+				return posting(tollgate.WithPriority(t.Context(), tollgate.Priority{Level: level, Tenant: "x"}), t, "https://"+apiHost, "")
+			})
+		}
+		// One has gone. Six are of level 0 or 1.
+		if got := tr.Forecast(apiHost, 2, tollgate.Cost{}).Round(time.Second); got != 80*time.Second {
+			t.Errorf("%v, want 1m20s", got)
+		}
+		y.wg.Wait()
+	})
+}

@@ -456,3 +456,34 @@ func TestSetQuotasMovesUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// Those of a higher level go first when there is room at once, and when they move.
+func TestSetQuotasPriorities(t *testing.T) {
+	for name, second := range map[string]tollgate.Quotas{
+		"more":     {"api.openai.com": {tollgate.RPM(4)}},
+		"by model": {"gpt-5": {tollgate.RPM(3)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				y := newSendings()
+				tr := &tollgate.Transport{Base: y, Quotas: tollgate.Quotas{"api.openai.com": {tollgate.RPM(1)}}}
+				y.ask(tr, 9, func(i int) *http.Request {
+					req := posting(tollgate.WithPriority(t.Context(), tollgate.Priority{Level: i % 2, Tenant: "x"}), t, chat, gpt)
+					req.Header.Set("Name", fmt.Sprint(i))
+					return req
+				})
+				time.Sleep(10 * time.Second)
+				tr.SetQuotas(second)
+				synctest.Wait()
+				slices.Sort(y.named)
+				if got, want := strings.Join(y.named, " "), "0@0 1@10 3@10 5@10"; got != want {
+					t.Errorf("sent %s, want %s", got, want)
+				}
+				y.wg.Wait()
+				if len(y.named) != 9 {
+					t.Errorf("%d sent, want 9", len(y.named))
+				}
+			})
+		})
+	}
+}

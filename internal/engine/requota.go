@@ -229,7 +229,7 @@ func retell(e *Engine, old []*limit, was []refill.Limit) {
 	if s == nil {
 		return
 	}
-	s.states = nil // they are by index
+	s.states, s.next = nil, 0 // they are by index, and of other limits
 	for i := range s.reports {
 		r := &s.reports[i]
 		if r.Event != share.Pause && r.Event != share.Clock {
