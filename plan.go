@@ -160,7 +160,8 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 		a.name = call.Key
 	}
 	err = a.locate(t)
-	a.note = noteOf(req, t, a.key, a.note)
+	// The note stays with the request, whatever quota it is found to draw on next time.
+	a.note = noteOf(req, t, limiter.Key{Host: provider.Host(req), Name: a.name}, a.note)
 	if err != nil {
 		return a, err
 	}

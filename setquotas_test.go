@@ -487,3 +487,90 @@ func TestSetQuotasPriorities(t *testing.T) {
 		})
 	}
 }
+
+// A request that is sent again keeps its place, also where it draws on another quota by
+// then.
+func TestSetQuotasRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newSendings()
+		refuse := true
+		y.base = roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			resp, err := answering(r)
+			if refuse {
+				refuse = false
+				time.Sleep(10 * time.Second)
+				resp.StatusCode, resp.Header = 429, http.Header{"Retry-After": {"1"}}
+			}
+			return resp, err
+		})
+		tr := &tollgate.Transport{Base: y, Quotas: tollgate.Quotas{"api.openai.com": {tollgate.RPM(9)}}}
+		rt := &tollgate.Retry{Base: tr}
+		ask := func(name string) {
+			y.ask(rt, 1, func(int) *http.Request {
+				req := posting(t.Context(), t, chat, gpt)
+				req.Header.Set("Name", name)
+				return req
+			})
+		}
+		ask("a")
+		time.Sleep(5 * time.Second)
+		tr.SetQuotas(tollgate.Quotas{"gpt-5": {{N: 1, Per: 20 * time.Second, Refill: tollgate.Window}}})
+		time.Sleep(time.Second)
+		ask("b")
+		ask("c")
+		y.wg.Wait()
+		if got, want := strings.Join(y.named, " "), "a@0 b@6 a@26 c@46"; got != want || y.errs != nil {
+			t.Errorf("sent %s, want %s; errors %v", got, want, y.errs)
+		}
+	})
+}
+
+// What is remembered of a key that was forgotten does not undo what is set meanwhile.
+func TestSetQuotasForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := &tollgate.Transport{Quotas: tollgate.Quotas{"*": {tollgate.RPM(9), tollgate.TPM(50)}}, Base: says(func(_ *http.Request, h http.Header) (int, string) {
+			h.Set("RateLimit-Policy", `"default";q=700;w=3600`)
+			h.Set("RateLimit", `"default";r=600;t=1`)
+			return 200, ""
+		})}
+		get(t, tr, "https://"+apiHost)
+		time.Sleep(3 * time.Hour)
+		if n := len(tr.Status()); n != 0 {
+			t.Fatalf("%d keys are not forgotten", n)
+		}
+		tr.SetQuotas(tollgate.Quotas{"*": {tollgate.RPM(12), tollgate.OTPM(80)}})
+		get(t, tr, "https://"+apiHost)
+		var list []string
+		for _, l := range tr.Status()[0].Limits {
+			list = append(list, l.Limit.String())
+		}
+		slices.Sort(list)
+		if got, want := strings.Join(list, ", "), "12 requests per minute, 700 requests per hour, 80 output tokens per minute"; got != want {
+			t.Errorf("limits %s, want %s", got, want)
+		}
+	})
+}
+
+// The quota of a host is that of the host, whichever model came first.
+func TestSetQuotasHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newSendings()
+		tr := &tollgate.Transport{Base: y, Quotas: tollgate.Quotas{"api.openai.com": {tollgate.RPM(1)}}}
+		y.ask(tr, 6, func(i int) *http.Request {
+			body := gpt
+			if i < 2 {
+				body = mini
+			}
+			req := posting(t.Context(), t, chat, body)
+			req.Header.Set("Name", fmt.Sprint(i))
+			return req
+		})
+		time.Sleep(10 * time.Second)
+		tr.SetQuotas(tollgate.Quotas{"gpt-5-mini": {tollgate.RPM(1)}, "api.openai.com": {tollgate.RPM(3)}})
+		y.wg.Wait()
+		slices.Sort(y.named)
+		if got, want := strings.Join(y.named, " "), "0@0 1@10 2@10 3@10 4@30 5@50"; got != want || y.errs != nil {
+			t.Errorf("sent %s, want %s; errors %v", got, want, y.errs)
+		}
+	})
+}
