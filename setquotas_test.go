@@ -475,8 +475,11 @@ func TestSetQuotasPriorities(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				tr.SetQuotas(second)
 				synctest.Wait()
+				y.mu.Lock()
 				slices.Sort(y.named)
-				if got, want := strings.Join(y.named, " "), "0@0 1@10 3@10 5@10"; got != want {
+				got := strings.Join(y.named, " ")
+				y.mu.Unlock()
+				if want := "0@0 1@10 3@10 5@10"; got != want {
 					t.Errorf("sent %s, want %s", got, want)
 				}
 				y.wg.Wait()

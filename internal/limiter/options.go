@@ -11,17 +11,15 @@ import (
 
 // Options say what a limiter keeps.
 type Options struct {
-	Limits []refill.Limit
-	File   *dayfile.File // nil: what was spent of a day is not written down
-	Name   string        // under which it is
-	Shared *Shared       // nil: the quota is nobody else's
-	Tell   func(error)   // called when the store no longer answers, and with nil when it does again; nil: not
-	Told   *Outages      // of all keys that Tell is one for; nil: this one alone
-	// Exchanged is called after each exchange with the store. nil: nothing.
-	Exchanged func(took time.Duration, err error)
-
-	Named  bool           // the key is configured by name: it is never forgotten
-	Memory *engine.Memory // what was learned of the key before; nil: nothing
+	Limits    []refill.Limit
+	File      *dayfile.File                       // nil: what was spent of a day is not written down
+	Name      string                              // under which it is
+	Shared    *Shared                             // nil: the quota is nobody else's
+	Tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
+	Told      *Outages                            // of all keys that Tell is one for; nil: this one alone
+	Named     bool                                // the key is configured by name: it is never forgotten
+	Exchanged func(took time.Duration, err error) // called after each exchange with the store; nil: nothing
+	Memory    *engine.Memory                      // what was learned of the key before; nil: nothing
 	// Version is that of the quotas that Limits are of. Later ones have higher ones.
 	Version uint64
 	Owner   any // for Limiter.Owner
