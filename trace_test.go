@@ -110,7 +110,7 @@ func TestTraceTells(t *testing.T) {
 			}),
 		}
 		send := func(ctx context.Context) error {
-			req := order(t, tollgate.WithTokens(ctx, 9), flash)
+			req := order(tollgate.WithTokens(ctx, 9), t, flash)
 			resp, err := tr.RoundTrip(req)
 			if err != nil {
 				return err
