@@ -27,9 +27,18 @@ var ErrLimited = errors.New("tollgate: rate limited")
 var (
 	errNoURL   = errors.New("tollgate: nil Request.URL")
 	errNothing = errors.New("tollgate: Base returned neither a response nor an error")
-	errCancel  = fmt.Errorf("tollgate: Request.Cancel was closed: %w", context.Canceled)
+	errCancel  = cancelError{}
 	errNoBody  = errors.New("tollgate: Request.GetBody returned neither a body nor an error")
 )
+
+// A cancelError is the error of a request whose Cancel was closed while it was not
+// with Base. It is context.Canceled for errors.Is, and what http.Transport returns for
+// the same, which has no name outside its package.
+type cancelError struct{}
+
+func (cancelError) Error() string        { return "tollgate: Request.Cancel was closed: context canceled" }
+func (cancelError) Unwrap() error        { return context.Canceled }
+func (cancelError) Is(target error) bool { return target.Error() == "net/http: request canceled" }
 
 // A Reason is why a request was not sent.
 type Reason string

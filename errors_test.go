@@ -118,7 +118,7 @@ func TestErrorTexts(t *testing.T) {
 		})}, whenever, "tollgate: gemini-2.5-flash: no answer within 1m30s, which is Transport.Timeout", context.DeadlineExceeded},
 		{"a store that does not answer", &tollgate.Transport{Quotas: quota(tollgate.RPM(5)), Limiter: &limiter.Shared{
 			Store: func(string) limiter.Store { return unreachable{} }, OnError: share.FailClosed,
-		}}, whenever, "tollgate: gemini-2.5-flash: its quota is out of reach: dial tcp 127.0.0.1:6379: connection refused", nil},
+		}}, whenever, "tollgate: gemini-2.5-flash: its quota is out of reach: store of shared tokens does not answer: dial tcp 127.0.0.1:6379: connection refused", nil},
 		{"a base that returns nothing", &tollgate.Transport{Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, nil })}, whenever,
 			"tollgate: Base returned neither a response nor an error", nil},
 		{"a request without a URL", &tollgate.Transport{}, func(_ *testing.T, tr *tollgate.Transport) error {

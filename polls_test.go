@@ -119,6 +119,46 @@ func TestBackgroundInteractions(t *testing.T) {
 	}
 }
 
+// A stream that is broken off has not said what it costs. One that goes on with it does.
+func TestResumedInteraction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tpm = 10_000
+		s := &quotatest.Server{Tokens: func(text string) int64 { return 3 * int64(len(text)) }}
+		tr := &tollgate.Transport{Base: s, Quotas: tollgate.Quotas{flashModel: {tollgate.RPM(10), tollgate.TPM(tpm)}}}
+		c := newInteractions(t, &tollgate.Retry{Base: tr})
+		resp, err := c.Create(t.Context(), operations.CreateInteractionRequest{Body: operations.NewCreateInteractionRequestBody(models.CreateModelInteraction{
+			Model: flashModel, Input: genai.Ptr(models.NewInteractionsInput(strings.Repeat("x", 300))), Stream: genai.Ptr(true),
+		})}, operations.WithAutomaticContinuation(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream := resp.InteractionSSEStreamEvent
+		if !stream.Next() {
+			t.Fatal(stream.Err())
+		}
+		created := stream.Value().GetDataInteractionCreated()
+		stream.Close()
+		if got := tokensLeft(t, tr, flashModel); got != tpm-100 {
+			t.Errorf("%d tokens are left, want the estimate of 100 taken", got)
+		}
+		more, err := c.Get(t.Context(), operations.GetInteractionByIDRequest{ID: created.Interaction.ID, Stream: genai.Ptr(true), LastEventID: created.EventID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for more.InteractionSSEStreamEvent.Next() {
+			n++
+		}
+		more.InteractionSSEStreamEvent.Close()
+		if n != 7 {
+			t.Errorf("%d more events, want 7", n)
+		}
+		if got := tokensLeft(t, tr, flashModel); got != tpm-900 {
+			t.Errorf("%d tokens are left in the end, want the 900 taken that the server counted", got)
+		}
+	})
+}
+
 // 50 of them keep to a limit of tokens, though the estimates are off: they get
 // better with each poll, and none is refused once they are.
 func TestManyBackgroundInteractions(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -17,7 +18,7 @@ import (
 
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/queue"
+	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
@@ -166,7 +167,6 @@ type try struct {
 type note struct {
 	try    *try // nil: there is no next attempt
 	place  uint64
-	class  *queue.Class
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
 
@@ -298,8 +298,25 @@ func (t *try) RoundTrip(*http.Request) (*http.Response, error) {
 		t.resp.Body = http.NoBody
 	}
 	t.resp.Request = t.req
-	return &http.Response{StatusCode: http.StatusOK, Body: t.resp.Body}, nil
+	return &http.Response{StatusCode: http.StatusOK, Body: &leftover{t}}, nil
 }
+
+// A leftover is the body of a response that is given up for another attempt. The
+// engine reads what there is of it, so that its connection can be used again: not
+// of one that stalls.
+type leftover struct{ try *try }
+
+func (l *leftover) Read(p []byte) (int, error) {
+	resp := l.try.resp
+	b := readahead.New(l.try.ctx, nil, resp.Body, -1, nil)
+	resp.Body = b
+	h := readahead.NewHead(b, readahead.Limits{Bytes: int64(len(p)), Within: maxStall})
+	defer h.Close()
+	n, _ := io.ReadFull(h, p) // a Head ends without an error of its own
+	return n, io.EOF
+}
+
+func (l *leftover) Close() error { return l.try.resp.Body.Close() }
 
 // again decides whether to try again. It never returns an error, which would
 // be passed on beside the response.
@@ -347,7 +364,7 @@ func (t *try) curable(ctx context.Context) bool {
 	}
 	code := t.resp.StatusCode
 	if api := provider.For(t.req); n == nil && api.Refuses(t.resp) {
-		refusal := readRefusal(api, t.resp)
+		refusal := readRefusal(ctx, api, t.resp)
 		if refusal.None || refusal.Never || refusal.Daily() || refusal.Overload && !refusal.Hinted && !t.harmless() {
 			return false
 		}

@@ -3,6 +3,7 @@ package tollgate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -34,8 +35,8 @@ type Change struct{ From, To Limit }
 // lock is held: they may use the Transport. What waits for them to return is the
 // request itself. A panic in one goes to the caller of RoundTrip, or of Read or
 // Close of the response's body; the request's tokens and its slot are not lost.
-// StoreError and StateError are called on goroutines of their own, where a panic ends
-// the program.
+// StoreError, Exchanged and StateError are called on goroutines of their own, where a
+// panic ends the program.
 type Trace struct {
 	// Waiting is called when a request has joined the queue.
 	Waiting func(*http.Request, WaitInfo)
@@ -71,10 +72,14 @@ type Trace struct {
 	// a request, once a key and for 256 keys at most. others are some of those that
 	// there are.
 	NoQuota func(r *http.Request, key string, others []string)
-	// StoreError is called when the store that a quota is shared through does
-	// not answer, once, and with nil when it does again. nil: slog.Default is
-	// told.
+	// StoreError is called when the store that quotas are shared through does
+	// not answer: once, whatever the number of keys and calls, with the key that
+	// noticed it, and with nil when it answers again. The error says why, and
+	// what is done until then. It is also called when a store that answers has
+	// lost what it knew of a key. nil: slog.Default is told.
 	StoreError func(key string, err error)
+	// Exchanged is called when the store has answered for a key; err: it has not.
+	Exchanged func(key string, took time.Duration, err error)
 	// StateError is called when Transport.StateFile cannot be read or written,
 	// once for each trouble in turn. nil: slog.Default is told.
 	StateError func(error)
@@ -107,6 +112,7 @@ type RefusalInfo struct {
 type RetryInfo struct {
 	Key     string        // empty: no Transport has seen the request
 	Attempt int           // the number of the attempt to come: 2 for the first retry
+	Status  int           // of the last attempt's response; 0: there was none
 	Cause   error         // why: the error of the last attempt, or one that names its status; never nil
 	Wait    time.Duration // before the attempt; a refused request then waits in the queue
 }
@@ -158,13 +164,24 @@ func (t *Trace) noQuota(r *http.Request, key string, others []string) {
 }
 
 func (t *Trace) storeError(key string, err error) {
-	switch {
-	case t != nil && t.StoreError != nil:
+	if t != nil && t.StoreError != nil {
 		t.StoreError(key, err)
-	case err != nil:
-		slog.Warn("tollgate: store of shared tokens does not answer", "key", key, "error", err)
+		return
+	}
+	logStoreError(slog.Default(), key, err)
+}
+
+// logStoreError logs what does not pass by itself as an error, all else as a
+// warning.
+func logStoreError(l *slog.Logger, key string, err error) {
+	var o *limiter.Outage
+	switch {
+	case err == nil:
+		l.Info("tollgate: store of shared tokens answers", "key", key)
+	case errors.As(err, &o) && o.Config():
+		l.Error(err.Error(), "key", key)
 	default:
-		slog.Info("tollgate: store of shared tokens answers again", "key", key)
+		l.Warn(err.Error(), "key", key)
 	}
 }
 
@@ -276,7 +293,7 @@ func (t *Trace) retrying(x *try, wait time.Duration) {
 		i.Key = x.last.key.Name
 	}
 	if i.Cause == nil {
-		i.Cause = statusError(x.resp.StatusCode)
+		i.Status, i.Cause = x.resp.StatusCode, statusError(x.resp.StatusCode)
 	}
 	t.Retrying(x.req, i)
 }
@@ -304,7 +321,8 @@ func (t *Trace) pauses(a *attempt) {
 	}
 }
 
-// LogTrace returns a Trace that logs to l: refusals, rejections and errors as
+// LogTrace returns a Trace that logs to l: a store that cannot answer before its
+// configuration changes as an error; refusals, rejections and other errors as
 // warnings; retries, pauses, limits that are news and long waits as information;
 // all else at the debug level. A wait is long if it begins with more than 10 s to
 // go, and at most one of a key is told of in 10 s.
@@ -368,13 +386,7 @@ func LogTrace(l *slog.Logger) *Trace {
 			about(r, slog.LevelInfo, "no quota for "+limiter.Quote(key)+"; there are quotas for "+strings.Join(list, ", "), key)
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
-		StoreError: func(key string, err error) {
-			if err != nil {
-				l.Warn("store of shared tokens does not answer", "key", key, "error", err)
-			} else {
-				l.Info("store of shared tokens answers again", "key", key)
-			}
-		},
+		StoreError: func(key string, err error) { logStoreError(l, key, err) },
 	}
 }
 

@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		serve()
 	case "client":
 		call()
+	case "sleeper":
+		sleeper()
 	default:
 		os.Exit(m.Run())
 	}

@@ -51,6 +51,7 @@ type Engine struct {
 	journal journal
 	shared  *shared // nil: the quota is nobody else's
 
+	trip     time.Duration // from when requests are let go until they reach the server, on average; 0: not known, or none at all
 	inFlight int           // let go, and neither failed nor closed
 	accepted uint64        // requests that were not refused
 	spent    bool          // a request has used all its tries, and none was accepted since
@@ -96,7 +97,7 @@ func New(now Now, c Config) *Engine {
 	}
 	e.backoff.since = -refill.Never
 	if m := c.Memory; m != nil {
-		recollect(e, m)
+		recollect(e, m, c.Limits)
 	}
 	return e
 }
@@ -158,7 +159,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		}
 	}
 	head := e.queue.Head()
-	if !e.shared.up() && (head == nil || r.Place < head.Place && r.Class == nil && !e.queue.Classed()) {
+	if !e.shared.up() && (head == nil || r.Place < head.Place && r.waiter.Class == nil && !e.queue.Classed()) {
 		switch at := e.ready(r); {
 		case at > e.t:
 		case !e.journal.needs(&e.limits, &r.cost) || e.journal.synced:
@@ -291,12 +292,12 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 		return
 	}
 	r.final = true
-	for i, drawn := range r.drawn {
-		l := e.limits.list[i]
+	for _, d := range r.drawn {
+		l := d.limit
 		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 && !r.Draw.Nothing(l.Limit().Unit) {
-			if more := min(n-drawn, l.debt()); more != 0 {
+			if more := min(n-d.n, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
-				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: more, Ago: r.when}, more > l.n()/4)
+				e.shared.report(e, share.Report{Event: share.Settled, Limit: e.limits.index(l), N: more, Ago: r.when}, more > l.n()/4)
 				e.journal.note(e, l, r.let, more)
 			}
 		}

@@ -50,7 +50,7 @@ func (j *journal) back(e *Engine, l *limit, at time.Duration) int64 {
 
 // note has n tokens of a limit written down as spent at the given time.
 func (j *journal) note(e *Engine, l *limit, at time.Duration, n int64) {
-	if !j.on || !l.daily() || n == 0 {
+	if !j.on || !l.daily() || l.dormant || n == 0 {
 		return
 	}
 	back := j.back(e, l, at)

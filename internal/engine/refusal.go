@@ -42,6 +42,7 @@ const knownPatience = 3
 //
 //	no waiting helps          nothing: it is that request's matter
 //	names a limit of a day    that is drained until the day ends, or for as long as it says where days have no end
+//	                          or where it says hours
 //	a hint of hours           that is a quota of its own: the key is shut until then, and nobody waits for it
 //	                          whose MaxWait does not cover it; the same where a limit of hours is named
 //	overload, with a hint     the key is shut until then
@@ -190,8 +191,7 @@ func drain(e *Engine, r *Request, f Refusal, explained bool) (holds bool) {
 // there is room again.
 func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained bool) {
 	i := e.limits.index(l)
-	if l.Limit().Unit == refill.Requests && r.denied && i < len(r.drawn) {
-		n := r.drawn[i]
+	if n, ok := r.took(l); l.Limit().Unit == refill.Requests && r.denied && ok {
 		if e.shared == nil { // of others' requests nothing is known
 			l.surprise(e.t, r.let, n, explained)
 		}
@@ -203,6 +203,10 @@ func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained
 	l.drain(until, anew)
 	e.shared.report(e, share.Report{Event: share.Drain, Limit: i, Ago: e.t, For: until - e.t, Anew: anew}, true)
 }
+
+// hours is how long a hint has to be to be about the day: the hints of most are about
+// the minute, whatever the limit.
+const hours = time.Hour
 
 // drainDay empties the limits of a day that a refusal names. A limit that nobody
 // knew of is kept from now on.
@@ -228,10 +232,14 @@ func drainDay(e *Engine, f Refusal) {
 			e.changed(nil, Change{To: l.Limit()})
 		}
 		anew := l.Limit().Rule == refill.Calendar || f.Wait <= 0
-		if anew {
+		switch {
+		case anew && f.Wait >= hours && f.Wait <= refill.Day && l.Limit().Per == refill.Day: // its day is another one
+			l.EndDay(t, t+f.Wait)
+			e.journal.exhaust(e, l)
+		case anew:
 			l.drain(e.limits.clock.DayOver(t), true)
 			e.journal.exhaust(e, l)
-		} else {
+		default:
 			l.drain(t+min(f.Wait, refill.Day), false)
 		}
 		e.shared.report(e, share.Report{Event: share.Drain, Limit: e.limits.index(l), Ago: t, For: l.Dry() - t, Anew: anew}, true)

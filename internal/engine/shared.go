@@ -57,7 +57,7 @@ func (s *shared) open() bool { return s != nil && s.away && s.OnError == share.F
 
 // report notes something for the next exchange.
 func (s *shared) report(e *Engine, r share.Report, soon bool) {
-	if s == nil {
+	if s == nil || r.Limit < 0 { // of a limit that is gone
 		return
 	}
 	in := gather
@@ -86,9 +86,9 @@ func (s *shared) each(e *Engine, r *Request, event share.Event, at time.Duration
 	if s == nil {
 		return
 	}
-	for i, n := range r.drawn {
-		if n > 0 && e.limits.list[i].Limit().Per > 0 {
-			s.report(e, share.Report{Event: event, Limit: i, N: n, Taken: r.taken, Ago: at}, event == share.Unspent)
+	for _, d := range r.drawn {
+		if d.n > 0 && d.Limit().Per > 0 {
+			s.report(e, share.Report{Event: event, Limit: e.limits.index(d.limit), N: d.n, Taken: r.taken, Ago: at}, event == share.Unspent)
 		}
 	}
 }
@@ -194,7 +194,7 @@ func (s *shared) replied(e *Engine, r share.Reply) {
 			e.out.Go = append(e.out.Go, w)
 			continue
 		}
-		w.draws(e.limits.list) // it has gone
+		w.draws(&e.limits) // it has gone
 		s.each(e, w, share.Unspent, e.t)
 	}
 	asked := len(s.asked)
@@ -276,9 +276,12 @@ func (s *shared) heed(e *Engine, r share.Reply) {
 	}
 	s.states = s.states[:0]
 	for i, x := range r.Limits[:min(len(r.Limits), len(e.limits.list))] {
-		s.states = append(s.states, state{x, e.t})
 		l := e.limits.list[i]
 		was := l.Limit()
+		if x.Unit != was.Unit || x.Per != was.Per {
+			break // those asked about were others
+		}
+		s.states = append(s.states, state{x, e.t})
 		told := !slices.ContainsFunc(s.reports, func(r share.Report) bool { return r.Event == share.Limited && r.Limit == i })
 		if told && x.N >= 0 && (x.N != was.N || x.Burst != was.Burst) {
 			l.stated = x.N

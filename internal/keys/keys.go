@@ -152,6 +152,26 @@ func (t *Table[T]) Rest() (value T, ok bool) {
 	return *t.all, true
 }
 
+// Find returns the entry of a key as people write it: of a model, a host or any other
+// name, else that for the rest. names are what requests of such a key may be known by.
+func (t *Table[T]) Find(written string) (names []string, value T, ok bool) {
+	shown, name := canonical(written)
+	names = []string{written, shown, name, Short(written)}
+	host := bareHost(strings.ToLower(name))
+	names = append(names, host)
+	key, value, ok := t.Model(written)
+	if !ok {
+		key, value, _, ok = t.Host(host)
+	}
+	if ok {
+		names = append(names, key)
+	} else {
+		value, ok = t.Rest()
+	}
+	slices.Sort(names)
+	return slices.Compact(names), value, ok
+}
+
 // canonical returns a key without what does not matter, as it is to be shown and as
 // it is compared.
 func canonical(s string) (shown, key string) {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,12 +34,18 @@ func Mono() time.Duration { return time.Since(epoch) }
 type Limiter struct {
 	key   string
 	store Store         // nil: the quota is nobody else's
-	tell  func(error)   // called when the store no longer answers, and with nil when it does again; nil: not
 	out   time.Duration // the longest that an exchange with it may take
 	file  *dayfile.File // where limits of a day are written down; nil: nowhere
 	name  string        // under which
-	named bool          // it stays when it is idle
+	owner any           // whatever has made it
 
+	shared    *Shared                             // nil: the quota is nobody else's
+	tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
+	outages   *Outages                            // that tell was called for
+	exchanged func(took time.Duration, err error) // called after each exchange; nil: nothing
+
+	named   atomic.Bool             // it stays when it is idle
+	version atomic.Uint64           // of the quotas that it keeps to
 	tokens  atomic.Bool             // it has limits of tokens
 	waiting atomic.Int64            // how many wait
 	paused  atomic.Bool             // there is something in pauses
@@ -54,7 +59,7 @@ type Limiter struct {
 	tellAt    time.Duration
 	news      []engine.Change // that nobody was told of yet
 	pauses    []engine.Pause  // likewise
-	away      error           // why the store does not answer; nil: it does
+	away      *Outage         // the store does not answer; nil: it does
 	forgotten bool
 	looked    time.Duration // when the machine's clock was last looked at
 	ahead     time.Duration // how far it was ahead of ours
@@ -66,41 +71,13 @@ type Limiter struct {
 // has another one.
 var ErrForgotten = errors.New("tollgate: limiter forgotten")
 
+// ErrStale is the error of a request that belongs to other quotas than the limiter
+// keeps by now: it has to find its limiter anew.
+var ErrStale = errors.New("tollgate: other quotas")
+
 // ErrRejected is the error of a request that was turned away: its Rejection says
 // why.
 var ErrRejected = errors.New("tollgate: rejected")
-
-// Options say what a limiter keeps.
-type Options struct {
-	Limits []refill.Limit
-	File   *dayfile.File  // nil: what was spent of a day is not written down
-	Name   string         // under which it is
-	Tell   func(error)    // called when the store no longer answers, and with nil when it does again; nil: not
-	Shared *Shared        // nil: the quota is nobody else's
-	Named  bool           // the key is configured by name: it is never forgotten
-	Memory *engine.Memory // what was learned of the key before; nil: nothing
-}
-
-// New returns the limiter of a key.
-func New(key string, o Options) *Limiter {
-	l := &Limiter{key: key, file: o.File, tell: o.Tell, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
-	l.onTimer, l.onTeller = l.ring, l.told
-	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
-	if s := o.Shared; s != nil {
-		l.store, l.out = s.Store(key), s.timeout()
-		c.Shared = &engine.Shared{OnError: s.OnError, Instances: int64(max(s.Instances, 1)), Timeout: l.out}
-	}
-	if c.Memory = o.Memory; c.Memory != nil {
-		l.tokens.Store(true) // for all that is known
-	}
-	for _, x := range o.Limits {
-		l.counts(x)
-	}
-	n := Now()
-	l.looked, l.ahead = n.Mono, n.Wall-n.Mono
-	l.engine = engine.New(n, c)
-	return l
-}
 
 // counts notes that there is such a limit.
 func (l *Limiter) counts(x refill.Limit) {
@@ -111,6 +88,12 @@ func (l *Limiter) counts(x refill.Limit) {
 
 // Key returns the key that the limits are of.
 func (l *Limiter) Key() string { return l.key }
+
+// Owner returns what Options say it is.
+func (l *Limiter) Owner() any { return l.owner }
+
+// Version returns that of the quotas that it keeps to.
+func (l *Limiter) Version() uint64 { return l.version.Load() }
 
 // CountsTokens reports whether requests draw on limits of tokens.
 func (l *Limiter) CountsTokens() bool { return l.tokens.Load() }
@@ -199,9 +182,15 @@ func (l *Limiter) act(now engine.Now) {
 
 // apply does what is to be done whatever else is.
 func (l *Limiter) apply(d *engine.Decisions) {
+	var moved []*Request
 	for _, list := range [2][]*engine.Request{d.Go, d.Reject} {
 		for _, x := range list {
-			r := x.Owner.(*Request)
+			r := x.Owner.(waiter).Ticket()
+			if x.Rejection != nil && x.Rejection.Reason == engine.Moved {
+				moved = append(moved, r)
+				l.waiting.Add(-1)
+				continue
+			}
 			if x.Rejection != nil && x.Rejection.Reason == engine.Unreachable {
 				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", Quote(l.key), l.away)
 			}
@@ -210,6 +199,9 @@ func (l *Limiter) apply(d *engine.Decisions) {
 				l.waiting.Add(-1)
 			}
 		}
+	}
+	if len(moved) > 0 {
+		depart(moved)
 	}
 	if len(d.Changes) > 0 {
 		l.news = append(l.news, d.Changes...)
@@ -285,11 +277,18 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.Limiter, r.Owner = l, r
+	r.Limiter, r.Rejection, r.ready, r.Waited = l, nil, nil, 0
+	if r.Owner == nil {
+		r.Owner = r
+	}
 	now := l.lock()
-	if l.forgotten {
+	switch {
+	case l.forgotten:
 		l.mu.Unlock()
 		return ErrForgotten
+	case l.version.Load() != r.Version:
+		l.mu.Unlock()
+		return ErrStale
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		r.Deadline = refill.After(now.Mono, time.Until(deadline))
@@ -298,6 +297,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	r.Told = r.Waiting != nil
 	l.engine.Arrive(now, &r.Request)
 	l.act(now)
+	r.HandOn()
 	if !r.Request.Waiting() {
 		l.mu.Unlock()
 		return r.outcome()
@@ -351,6 +351,10 @@ func (l *Limiter) abandon(r *Request) {
 	case r.Going(): // let go in the same moment
 		l.engine.Failed(now, &r.Request, false)
 	}
+	if c := r.convoy; c != nil { // or moved on
+		r.convoy = nil
+		c.leave(r)
+	}
 	l.unlock(now)
 }
 
@@ -384,7 +388,7 @@ func (l *Limiter) Status() (engine.Status, engine.Now) {
 // forget has the limiter take no more requests if nothing would be lost by that,
 // and reports what it has learned, whether that is so, and whether it will be.
 func (l *Limiter) forget() (m *engine.Memory, gone, soon bool) {
-	if l.named || l.file != nil || l.store != nil {
+	if l.named.Load() || l.file != nil || l.store != nil {
 		return nil, false, false
 	}
 	now := l.lock()

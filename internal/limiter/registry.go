@@ -119,7 +119,7 @@ func (g *Registry) Drop(k Key, l *Limiter) {
 // Join has two keys draw on the quota of the second, or of the first if the second
 // has none yet. A key that is configured by name keeps its own.
 func (g *Registry) Join(k, whole Key, l *Limiter) {
-	if l.named || k == whole {
+	if l.named.Load() || k == whole {
 		return
 	}
 	s := g.shard(whole)
@@ -163,9 +163,45 @@ func distinct(list []*Limiter) []*Limiter {
 	})
 }
 
+// Named returns the limiters whose keys have a name, at whatever host.
+func (g *Registry) Named(name string) (list []*Limiter) {
+	s := g.shard(Key{Name: name})
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for k, l := range s.limiters {
+		if k.Name == name {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// Each calls f with each key and its limiter, which is dropped if f returns false.
+// Keys that come or go meanwhile may be missed.
+func (g *Registry) Each(f func(Key, *Limiter) bool) {
+	type entry struct {
+		k Key
+		l *Limiter
+	}
+	for i := range g.shards {
+		s := &g.shards[i]
+		s.mu.RLock()
+		list := make([]entry, 0, len(s.limiters))
+		for k, l := range s.limiters {
+			list = append(list, entry{k, l})
+		}
+		s.mu.RUnlock()
+		for _, x := range list {
+			if !f(x.k, x.l) {
+				g.Drop(x.k, x.l)
+			}
+		}
+	}
+}
+
 // arm sees to it that there is a sweep now that l is used.
 func (g *Registry) arm(l *Limiter) {
-	if !l.named && l.file == nil && l.store == nil && !g.armed.Load() {
+	if !l.named.Load() && l.file == nil && l.store == nil && !g.armed.Load() {
 		g.again()
 	}
 }

@@ -12,6 +12,7 @@ import (
 type Request struct {
 	engine.Request
 	Limiter *Limiter
+	Version uint64                                  // of the quotas by which it was found to draw on the Limiter
 	Zone    *time.Location                          // where the API's days begin; nil: not known
 	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
 
@@ -25,7 +26,9 @@ type Request struct {
 	// was done; nil: none did.
 	Slots *refill.Limit
 
-	ready chan struct{} // closed when it may go, or was turned away; nil: it does not wait
+	convoy *convoy       // which it moves in to another limiter; nil: it does not
+	step   step          // in that
+	ready  chan struct{} // closed when it may go, or was turned away; nil: it does not wait
 
 	next   *Request // in Limiter.reports
 	listed atomic.Bool
@@ -41,9 +44,18 @@ type Queue struct {
 	Next    time.Duration // in how long the first of them goes; refill.Never: that cannot be said
 }
 
+// A waiter is what the engine knows as the owner of a request: that itself, or what
+// it is embedded in.
+type waiter interface{ Ticket() *Request }
+
+// Ticket returns the request, also of what it is embedded in.
+func (r *Request) Ticket() *Request { return r }
+
 // outcome says what has become of a request that does not wait any more.
 func (r *Request) outcome() error {
 	switch {
+	case r.Rejection != nil && r.Rejection.Reason == engine.Moved:
+		return ErrStale
 	case r.Rejection != nil && r.Rejection.Err != nil:
 		return r.Rejection.Err
 	case r.Rejection != nil:

@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"example.com/tollgate/internal/refill"
@@ -26,6 +27,8 @@ type Shared struct {
 	OnError   share.OnError          // what is done while it does not answer
 	Instances int                    // how many processes share the quota, for FallBack; 0: 1
 	Timeout   time.Duration          // of each exchange; 0: 100 ms
+
+	explained uint32 // how often it was to be said what Instances 0 means
 }
 
 const exchangeTimeout = 100 * time.Millisecond
@@ -40,23 +43,58 @@ func (s *Shared) timeout() time.Duration {
 // exchange tells the store and asks it.
 func (l *Limiter) exchange(b share.Batch) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.out)
+	began := Mono()
 	reply, err := l.store.Exchange(ctx, b)
 	cancel()
+	if l.exchanged != nil {
+		l.exchanged(Mono()-began, err)
+	}
 	now := l.lock()
-	was := l.away
-	if l.away = err; err != nil {
+	if err != nil {
+		l.away = l.outage(err)
 		l.engine.Unanswered(now)
 	} else {
+		if l.away != nil {
+			l.away.End()
+		}
 		l.engine.Replied(now, reply)
 	}
-	away := l.engine.Away()
-	if !away {
+	if !l.engine.Away() {
 		l.away = nil
 	}
 	why := l.away
 	l.unlock(now)
-	if l.tell != nil && away != (was != nil) {
-		l.tell(why)
+	l.tellOf(why, err == nil, reply.Notice)
+}
+
+// outage returns the Outage that an exchange has failed with. A store that knows
+// nothing of them has one for each key. The lock is held.
+func (l *Limiter) outage(err error) *Outage {
+	var o *Outage
+	switch {
+	case errors.As(err, &o):
+		return o
+	case l.away != nil:
+		return l.away
+	}
+	o = l.shared.NewOutage("store of shared tokens", Trouble{})
+	o.Settle(Trouble{What: "does not answer: " + err.Error(), Err: err})
+	return o
+}
+
+// tellOf tells whoever wants to know it that the store does not answer, or that
+// it does, and what it noticed.
+func (l *Limiter) tellOf(why *Outage, answered bool, notice error) {
+	switch {
+	case l.tell == nil:
+	case why != nil:
+		l.outages.begin(why, l.tell)
+	case answered:
+		l.outages.end(l.tell)
+		if notice != nil {
+			l.tell(notice)
+			l.tell(nil)
+		}
 	}
 }
 

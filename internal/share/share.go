@@ -88,6 +88,9 @@ type Reply struct {
 	// Lost says that the store knew nothing of the key: it is new, or has
 	// forgotten it.
 	Lost bool
+	// Notice is what whoever runs the process should know of the store, though
+	// it has answered. nil: nothing.
+	Notice error
 }
 
 // A State is what a store says of a limit.

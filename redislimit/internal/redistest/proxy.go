@@ -12,8 +12,9 @@ import (
 // A Proxy stands before a server and makes the network slow, or cuts it.
 type Proxy struct {
 	listener net.Listener
-	to       string
+	to       atomic.Value // a string
 	delay    atomic.Int64
+	accepted atomic.Int64
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -27,7 +28,8 @@ func NewProxy(t testing.TB, to string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{listener: l, to: to, conns: make(map[net.Conn]bool)}
+	p := &Proxy{listener: l, conns: make(map[net.Conn]bool)}
+	p.To(to)
 	p.wg.Go(p.serve)
 	t.Cleanup(func() {
 		l.Close()
@@ -39,6 +41,12 @@ func NewProxy(t testing.TB, to string) *Proxy {
 
 // Addr is where it listens.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Accepted is how many connections were made to it.
+func (p *Proxy) Accepted() int { return int(p.accepted.Load()) }
+
+// To has it stand before another server for new connections.
+func (p *Proxy) To(addr string) { p.to.Store(addr) }
 
 // Delay has everything that the server says arrive so much later.
 func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
@@ -58,7 +66,8 @@ func (p *Proxy) serve() {
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", p.to)
+		p.accepted.Add(1)
+		out, err := net.Dial("tcp", p.to.Load().(string))
 		if err != nil {
 			in.Close()
 			continue

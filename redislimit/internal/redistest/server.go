@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -17,13 +18,14 @@ import (
 
 // A Server is a process of Redis that keeps nothing on disk.
 type Server struct {
-	t    testing.TB
-	path string
-	args []string
-	dir  string
-	port int
-	cmd  *exec.Cmd
-	out  bytes.Buffer
+	t     testing.TB
+	path  string
+	first []string // arguments before those that all have
+	args  []string
+	dir   string
+	port  int
+	cmd   *exec.Cmd
+	out   bytes.Buffer
 }
 
 // Start starts a server that ends with the test.
@@ -72,7 +74,11 @@ func freePort(t testing.TB) int {
 func (s *Server) run() {
 	s.t.Helper()
 	s.out.Reset()
-	s.cmd = exec.Command(s.path, append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(s.port), "--dir", s.dir, "--save", "", "--appendonly", "no"}, s.args...)...)
+	args := append(slices.Clone(s.first), "--bind", "127.0.0.1", "--port", fmt.Sprint(s.port), "--dir", s.dir)
+	if s.first == nil {
+		args = append(args, "--save", "", "--appendonly", "no")
+	}
+	s.cmd = exec.Command(s.path, append(args, s.args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
