@@ -68,6 +68,7 @@ const (
 	defaultMax = 8
 	minBackoff = 500 * time.Millisecond
 	maxBackoff = 30 * time.Second
+	maxHint    = time.Hour // the longest wait that is waited out where no Transport heeds it
 )
 
 // RoundTrip implements http.RoundTripper.
@@ -383,9 +384,6 @@ func (t *try) harmless() bool {
 	}
 	return t.retry.Resend != nil && t.retry.Resend(t.req)
 }
-
-// maxHint is the longest wait that is waited out where no Transport heeds it.
-const maxHint = time.Hour
 
 // backoff returns how long to wait before the next attempt, and tells of that.
 func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) (wait time.Duration) {
