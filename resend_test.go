@@ -47,6 +47,9 @@ func TestResend(t *testing.T) {
 	slowDown := func() *http.Response {
 		return &http.Response{StatusCode: 403, Header: http.Header{"Retry-After": {"2"}}}
 	}
+	later := func() *http.Response {
+		return &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {"2"}}}
+	}
 	yes := func(*http.Request) bool { return true }
 	no := func(*http.Request) bool { return false }
 	for _, test := range []struct {
@@ -66,6 +69,7 @@ func TestResend(t *testing.T) {
 		{"POST, connection closed", "POST", "", nil, io.EOF, false},
 		{"POST, 429", "POST", "", nil, 429, true},
 		{"POST, 403 to slow down", "POST", "", nil, slowDown(), true},
+		{"POST, 503 that says when", "POST", "", nil, later(), true},
 		{"POST, no connection", "POST", "", nil, dial, true},
 		{"POST with a key, 500", "POST", "Idempotency-Key", nil, 500, true},
 		{"POST with a key, lost connection", "POST", "X-Idempotency-Key", nil, reset, true},

@@ -350,9 +350,13 @@ func TestTraceNilCostsNothing(t *testing.T) {
 			resp.Body.Close()
 		})
 	}
-	if without, empty := allocs(nil), allocs(&tollgate.Trace{}); empty > without {
-		t.Errorf("%v allocations with an empty Trace, %v without one", empty, without)
+	var without, empty float64
+	for range 10 { // the race detector has pools lose what they hold, now and then
+		if without, empty = allocs(nil), allocs(&tollgate.Trace{}); empty <= without {
+			return
+		}
 	}
+	t.Errorf("%v allocations with an empty Trace, %v without one", empty, without)
 }
 
 // logged returns the lines that f has LogTrace write, at the given level and above.
