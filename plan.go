@@ -235,6 +235,9 @@ func (a *attempt) locate(t *Transport) error {
 		t.Trace.noQuota(a.req, x.key.Name, b.entries.List(maxListed))
 	}
 	a.key, a.Version, a.Limiter = x.key, b.version, t.limiter(a, b, &x)
+	if t.book() != b { // SetQuotas may have missed a limiter that was made just now
+		return a.locate(t)
+	}
 	return nil
 }
 

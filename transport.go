@@ -269,7 +269,8 @@ func (t *Transport) requota(l *limiter.Limiter, b *book) {
 }
 
 // Forecast returns in how long the last of n requests asked for now would be sent,
-// given those that wait already; of those alone if n is 0. The key is that of the
+// given those that wait already, except at a lower level of [Priority]; of those alone
+// if n is 0. The key is that of the
 // quota, as in Quotas, [Status] and [LimitError]; at several hosts it is that which
 // takes longest. each is what one of them draws, at least one request: where it says
 // 0 output tokens, they are as estimated. The largest Duration means never, as far as

@@ -5,11 +5,12 @@
 // shell around it that has.
 //
 // Where to look for what: engine.go has the events, serve.go who goes next and
-// when, rank.go what tenants share, refusal.go what a refusal means, inforce.go what a limit is really worth,
-// learn.go what the server states, backoff.go pauses and the slow start after
-// them, pacer.go and ramp.go how far apart requests are sent, limit.go the sums
-// over all limits, shared.go a quota kept in a store and journal.go one kept in a
-// file.
+// when, rank.go what tenants share, refusal.go what a refusal means, inforce.go what
+// a limit is really worth, learn.go what the server states, requota.go what other
+// limits change, backoff.go pauses and the slow start after them, pacer.go and
+// ramp.go how far apart requests are sent, limit.go the sums over all limits,
+// forecast.go what will come of it, shared.go a quota kept in a store and journal.go
+// one kept in a file.
 package engine
 
 import (

@@ -74,6 +74,22 @@ func (j *journal) exhaust(e *Engine, l *limit) {
 	}
 }
 
+// catchUp has what was spent of a limit written down that was not configured
+// meanwhile.
+func (j *journal) catchUp(e *Engine, l *limit) {
+	if !j.on || !l.daily() {
+		return
+	}
+	spent := map[int64]int64{j.back(e, l, e.t): l.Flying()}
+	l.Spent(e.t, func(at time.Duration, n int64) { spent[j.back(e, l, at)] += n })
+	for back, n := range spent {
+		if n -= l.booked[back]; n > 0 {
+			j.book = append(j.book, Booking{l.Limit().Unit, l.Limit().Per, back, n})
+			j.know(l, back, n)
+		}
+	}
+}
+
 // know notes that n more tokens of what is written down are counted here.
 func (j *journal) know(l *limit, back, n int64) {
 	if l.booked == nil {

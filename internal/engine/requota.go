@@ -34,6 +34,11 @@ func Requota(e *Engine, now Now, list []refill.Limit, stays func(*Request) bool)
 		}
 	}
 	recall(&e.limits, e.t)
+	for _, l := range e.limits.list {
+		if !slices.Contains(old, l) {
+			e.journal.catchUp(e, l)
+		}
+	}
 	retell(e, old, was)
 	if stays != nil {
 		var moved []*Request

@@ -133,8 +133,10 @@ func (t *Table[T]) Host(host string) (key string, value T, named, ok bool) {
 		return host, e.value, true, true
 	}
 	bare := bareHost(host)
-	if e, ok := t.exact[bare]; ok {
-		return bare, e.value, true, true
+	if bare != host {
+		if e, ok := t.exact[bare]; ok {
+			return bare, e.value, true, true
+		}
 	}
 	for _, d := range t.domains {
 		if len(bare) > len(d.suffix) && strings.HasSuffix(bare, d.suffix) {
