@@ -14,7 +14,6 @@ import (
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/refill"
 )
 
 // send passes on a request that has its tokens.
@@ -61,7 +60,7 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 		resp.Body = http.NoBody
 	}
 	if refuses {
-		news = append(news, t.refused(a, resp)...)
+		news = append(news, t.refused(req.Context(), a, resp)...)
 	}
 	t.Trace.learned(a, news)
 	if resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
@@ -70,6 +69,7 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 		a.Closed()
 		done = true
 		t.Trace.done(a, resp, nil)
+		a.forget()
 		return resp, nil
 	}
 	b := &body{ReadCloser: resp.Body, transport: t, attempt: a, resp: resp, stop: stop}
@@ -82,8 +82,8 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 
 // refused reads why a request was refused, and acts on it. It returns the limits that
 // turned out to be other ones.
-func (t *Transport) refused(a *attempt, resp *http.Response) []engine.Change {
-	r := readRefusal(a.api, resp)
+func (t *Transport) refused(ctx context.Context, a *attempt, resp *http.Response) []engine.Change {
+	r := readRefusal(ctx, a.api, resp)
 	n := a.note
 	n.heeded, n.final = !r.Overload && !r.None, r.Never || r.Daily()
 	if r.None {
@@ -166,6 +166,21 @@ func (a *attempt) tracing(ctx context.Context) context.Context {
 	})
 }
 
+// closeBody closes the body of a request that is not sent.
+func (a *attempt) closeBody() {
+	if a.body != nil {
+		a.body.Close()
+		return
+	}
+	closeBody(a.req)
+}
+
+// forget lets go of the request: the limiter may know of the attempt for longer,
+// until something else happens to its key.
+func (a *attempt) forget() {
+	a.req, a.body, a.note, a.usage, a.Waiting = nil, nil, nil, nil, nil
+}
+
 // outgoing returns the request as it is passed on, and what stops it when the
 // Timeout is over.
 func (t *Transport) outgoing(a *attempt) (*http.Request, *stop) {
@@ -176,7 +191,7 @@ func (t *Transport) outgoing(a *attempt) (*http.Request, *stop) {
 	}
 	var s *stop
 	if t.Timeout > 0 {
-		s = &stop{err: &timeoutError{t.Timeout}}
+		s = &stop{err: &timeoutError{a.key.Name, t.Timeout}}
 		ctx, s.cancel = context.WithCancelCause(ctx)
 		s.timer = time.AfterFunc(t.Timeout, func() { s.cancel(s.err) })
 		s.ctx = ctx
@@ -254,9 +269,14 @@ func (s *stop) end() {
 
 // A timeoutError is the error of an attempt that took longer than Timeout. It
 // is not the context's: that may have time for another attempt.
-type timeoutError struct{ after time.Duration }
+type timeoutError struct {
+	key   string
+	after time.Duration
+}
 
-func (e *timeoutError) Error() string   { return fmt.Sprintf("tollgate: no answer within %v", e.after) }
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("tollgate: %s: no answer within %s, which is Transport.Timeout", limiter.Quote(e.key), brief(e.after))
+}
 func (e *timeoutError) Timeout() bool   { return true }
 func (e *timeoutError) Temporary() bool { return true }
 
@@ -268,9 +288,8 @@ func (t *Transport) wait(a *attempt) error {
 	n := a.note
 	a.MaxWait, a.MaxQueue = t.MaxWait, t.MaxQueue
 	if n.place == 0 {
-		n.place, n.class = t.places.Add(1), a.Class
+		n.place = t.places.Add(1)
 	} else {
-		a.Class = n.class
 		a.MaxQueue = 0 // its place is its own
 		if t.MaxWait > 0 {
 			if a.MaxWait -= n.waited; a.MaxWait <= 0 {
@@ -283,13 +302,25 @@ func (t *Transport) wait(a *attempt) error {
 	ctx, end := canceled(a.req)
 	defer end()
 	err := a.Limiter.Acquire(ctx, &a.Request)
-	for err == limiter.ErrForgotten {
-		t.limiters.Drop(a.key, a.Limiter)
-		if err = a.locate(t); err == nil {
-			err = a.Limiter.Acquire(ctx, &a.Request)
-		}
-	}
 	n.last = a.Waited
+	for err == limiter.ErrForgotten || err == limiter.ErrStale {
+		if err == limiter.ErrForgotten {
+			t.limiters.Drop(a.key, a.Limiter)
+		}
+		if a.Waited > 0 { // in a queue that is not its any more: its place is its own
+			a.MaxQueue = 0
+			if t.MaxWait > 0 {
+				if a.MaxWait -= a.Waited; a.MaxWait <= 0 {
+					a.MaxWait = -1
+				}
+			}
+		}
+		if err = a.relocate(t); err == nil {
+			err = a.Limiter.Acquire(ctx, &a.Request)
+			n.last += a.Waited
+		}
+		a.HandOn() // if it has not arrived
+	}
 	n.waited += n.last
 	switch {
 	case err == nil:
@@ -305,8 +336,8 @@ func (t *Transport) wait(a *attempt) error {
 	if abandoned != nil {
 		abandoned()
 	}
-	if a.Slots != (refill.Limit{}) {
-		return &slotError{a.key.Name, limitOf(a.Slots), a.Waited, err}
+	if a.Slots != nil {
+		return &slotError{a.key.Name, limitOf(*a.Slots), a.Waited, err}
 	}
 	return err
 }

@@ -7,43 +7,54 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/stream"
 	"example.com/tollgate/provider"
 )
 
-// maxErrorBody is how much of a refusal is read.
-const maxErrorBody = 64 << 10
+// Bounds on what is read of a refusal before it is acted on. A body that is longer,
+// or stalls, says by then why, or does not; the caller gets the rest as it comes.
+const (
+	maxErrorBody = 64 << 10    // bytes
+	maxStall     = time.Second // from when the headers are here
+)
 
 // readRefusal reads why a request was refused. It leaves the body as it was.
-func readRefusal(api provider.API, resp *http.Response) provider.Refusal {
-	head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-	resp.Body = joined(head, resp.Body, err)
+func readRefusal(ctx context.Context, api provider.API, resp *http.Response) provider.Refusal {
+	if resp.Body == http.NoBody {
+		return api.Refusal(resp, nil)
+	}
+	b := readahead.New(ctx, nil, resp.Body, -1, nil)
+	h := readahead.NewHead(b, readahead.Limits{Bytes: maxErrorBody, Within: maxStall})
+	head, _ := io.ReadAll(h) // a Head ends without an error
+	h.Close()
+	resp.Body = b
 	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" {
 		head = stream.Decode(encoding, head, maxErrorBody)
 	}
 	return api.Refusal(resp, head)
 }
 
-// joined is a body whose beginning has been read, up to an error if that is not
-// nil.
-func joined(head []byte, body io.ReadCloser, err error) io.ReadCloser {
-	rest := io.Reader(body)
-	if err != nil {
-		rest = failing{err}
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), body}
+// A leftover is the body of a response that is given up for another attempt. The
+// engine reads what there is of it, so that its connection can be used again: not
+// of one that stalls.
+type leftover struct{ try *try }
+
+func (l *leftover) Read(p []byte) (int, error) {
+	resp := l.try.resp
+	b := readahead.New(l.try.ctx, nil, resp.Body, -1, nil)
+	resp.Body = b
+	h := readahead.NewHead(b, readahead.Limits{Bytes: int64(len(p)), Within: maxStall})
+	defer h.Close()
+	n, _ := io.ReadFull(h, p) // a Head ends without an error of its own
+	return n, io.EOF
 }
 
-// failing is the rest of a body that broke off.
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (l *leftover) Close() error { return l.try.resp.Body.Close() }
 
 // A body ends its attempt when it is closed or read to its end, whichever is
 // first: there are clients that do only one of the two. What passes through it
@@ -122,6 +133,7 @@ func (b *body) end() {
 		b.unwatch()
 	}
 	b.stop.end()
+	defer b.attempt.forget()
 	defer b.transport.Trace.done(b.attempt, b.resp, nil)
 	defer b.attempt.Closed()
 	if b.scanner == nil {

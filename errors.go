@@ -8,15 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"example.com/tollgate/internal/engine"
+	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
@@ -28,9 +27,18 @@ var ErrLimited = errors.New("tollgate: rate limited")
 var (
 	errNoURL   = errors.New("tollgate: nil Request.URL")
 	errNothing = errors.New("tollgate: Base returned neither a response nor an error")
-	errCancel  = fmt.Errorf("tollgate: Request.Cancel was closed: %w", context.Canceled)
+	errCancel  = cancelError{}
 	errNoBody  = errors.New("tollgate: Request.GetBody returned neither a body nor an error")
 )
+
+// A cancelError is the error of a request whose Cancel was closed while it was not
+// with Base. It is context.Canceled for errors.Is, and what http.Transport returns for
+// the same, which has no name outside its package.
+type cancelError struct{}
+
+func (cancelError) Error() string        { return "tollgate: Request.Cancel was closed: context canceled" }
+func (cancelError) Unwrap() error        { return context.Canceled }
+func (cancelError) Is(target error) bool { return target.Error() == "net/http: request canceled" }
 
 // A Reason is why a request was not sent.
 type Reason string
@@ -62,7 +70,7 @@ func (e *LimitError) Error() string {
 	if e.Key == "" {
 		return "tollgate: " + e.text()
 	}
-	return "tollgate: " + quoted(e.Key) + ": " + e.text()
+	return "tollgate: " + limiter.Quote(e.Key) + ": " + e.text()
 }
 
 // text says which limit is used up, when it is free again, and what that exceeds.
@@ -81,7 +89,7 @@ func (e *LimitError) text() string {
 		what, again = e.Limit.usedUp(), ", free again in "
 	}
 	switch {
-	case e.RetryAfter == refill.Never && e.Limit.Per == 0 && e.Limit != (Limit{}):
+	case e.Limit.Per == 0 && e.Limit != (Limit{}):
 		again = ", free again when one of them ends"
 	case e.RetryAfter == refill.Never:
 		again = ", and it is not known when that ends"
@@ -134,30 +142,6 @@ var whys = [...]string{
 	engine.Elsewhere:   "the server has asked another process to wait",
 }
 
-// quoted returns a key as messages have it: as it is if it reads like a model's
-// name or a host, else in quotes. A key may come from outside: it could have line
-// breaks in it, or be as long as anything.
-func quoted(key string) string {
-	short := key
-	if len(short) > maxQuoted {
-		short = strings.ToValidUTF8(short[:maxQuoted], "") + "…"
-	}
-	for _, c := range key {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.ContainsRune("-._:/@+*", c):
-		default:
-			return strconv.Quote(short)
-		}
-	}
-	if key == "" || short != key {
-		return strconv.Quote(short)
-	}
-	return key
-}
-
-// maxQuoted is how much of a key is shown, in bytes.
-const maxQuoted = 128
-
 // span returns a time as people read it, rounded up: after it, the time is over.
 func span(d time.Duration) string {
 	unit := time.Second
@@ -175,23 +159,6 @@ func span(d time.Duration) string {
 		d += unit - over
 	}
 	return brief(d)
-}
-
-// estimated is an attribute for a time that may not be known.
-func estimated(name string, d time.Duration) slog.Attr {
-	if d == refill.Never {
-		return slog.String(name, "unknown")
-	}
-	return slog.Duration(name, d)
-}
-
-// cause returns the text of an error without the path of the request that a
-// url.Error states.
-func cause(err error) string {
-	if u := (*url.Error)(nil); errors.As(err, &u) {
-		err = u.Err
-	}
-	return err.Error()
 }
 
 // describe says what was learned: "limit learned: 5 requests per minute",
@@ -225,6 +192,8 @@ func limitError(t *Transport, a *attempt) *LimitError {
 	switch {
 	case r.Reason == engine.PastMaxQueue:
 		e.bound = fmt.Sprintf("MaxQueue of %d", t.MaxQueue)
+	case (r.Reason == engine.DailySpent || r.Reason == engine.LongPause) && a.MaxWait > 0 && r.After <= a.MaxWait:
+		e.bound = "the request's deadline"
 	case t.MaxWait < 0:
 		e.bound = "a negative MaxWait"
 	case t.MaxWait > 0:
@@ -330,7 +299,7 @@ type slotError struct {
 }
 
 func (e *slotError) Error() string {
-	return fmt.Sprintf("tollgate: %s: %s, waited %s for one of them to end: %v", quoted(e.key), e.limit.usedUp(), span(e.waited), e.err)
+	return fmt.Sprintf("tollgate: %s: %s, waited %s for one of them to end: %v", limiter.Quote(e.key), e.limit.usedUp(), span(e.waited), e.err)
 }
 
 func (e *slotError) Unwrap() error { return e.err }

@@ -30,6 +30,64 @@ func ExampleNewClient() {
 	defer resp.Body.Close()
 }
 
+// What NewClient makes is a Retry over a Transport, whose fields may be set before the
+// client is used.
+func ExampleNewClient_timeout() {
+	client := tollgate.NewClient(tollgate.Quotas{"*": {tollgate.RPM(60)}})
+	t := client.Transport.(*tollgate.Retry).Base.(*tollgate.Transport)
+	t.Timeout = 30 * time.Second // leave client.Timeout zero: it includes the time in the queue
+	t.MaxWait = 5 * time.Minute
+	fmt.Println(t.Base == nil, client.Timeout)
+	// Output: true 0s
+}
+
+// Each tenant has a quota of its own, whatever it calls.
+func ExampleWithKey() {
+	client := tollgate.NewClient(tollgate.Quotas{
+		"acme": {tollgate.RPM(100)},
+		"*":    {tollgate.RPM(10)}, // every other tenant
+	})
+	ctx := tollgate.WithKey(context.Background(), "acme")
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example.com/things", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+}
+
+// An API that counts points has a limit of Tokens: here GitHub's of GraphQL, where
+// a query of 30 costs 30 of 5000 an hour.
+func ExampleWithCost() {
+	client := tollgate.NewClient(tollgate.Quotas{
+		"api.github.com": {{Unit: tollgate.Tokens, N: 5000, Per: time.Hour}, tollgate.Concurrency(100)},
+	})
+	ctx := tollgate.WithCost(context.Background(), tollgate.Cost{tollgate.Requests: 1, tollgate.Tokens: 30})
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://api.github.com/graphql", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+}
+
+// How long 100 calls of a model will take, and what a larger quota changes.
+func ExampleTransport_Forecast() {
+	t := &tollgate.Transport{Quotas: tollgate.Quotas{"gemini-2.5-flash": {tollgate.RPM(10)}}}
+	fmt.Println(t.Forecast("gemini-2.5-flash", 100, tollgate.Cost{}).Round(time.Minute))
+	t.SetQuotas(tollgate.Quotas{"gemini-2.5-flash": {tollgate.RPM(50)}})
+	fmt.Println(t.Forecast("gemini-2.5-flash", 100, tollgate.Cost{}).Round(time.Minute))
+	// Output:
+	// 9m0s
+	// 1m0s
+}
+
 // The Gemini SDK takes the client as it is: the key is the model.
 func ExampleNewClient_genai() {
 	ctx := context.Background()

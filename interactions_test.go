@@ -212,6 +212,31 @@ func TestInteractionsReject429(t *testing.T) {
 	})
 }
 
+// Polls that are rejected become the client's error for those, after one try.
+func TestPollsReject429(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &quotatest.Server{}
+		above := &tally{base: &tollgate.Retry{Base: &tollgate.Transport{
+			Base: s, MaxWait: -1, Reject: tollgate.Reject429,
+			Quotas: tollgate.Quotas{"generativelanguage.googleapis.com": {tollgate.RPM(2)}},
+		}}}
+		c := newInteractions(t, above)
+		if _, err := interact(t.Context(), c, models.CreateModelInteraction{}); err != nil {
+			t.Fatal(err)
+		}
+		get := operations.GetInteractionByIDRequest{ID: "interaction-0"}
+		if _, err := c.Get(t.Context(), get); err != nil {
+			t.Fatal(err)
+		}
+		above.n = 0
+		_, err := c.Get(t.Context(), get)
+		var own *apierrors.GetInteractionByIDClientError
+		if !errors.As(err, &own) || own.HTTPMeta.Response.StatusCode != 429 || *own.Error_.Code != "rate_limit_exceeded" || above.n != 1 {
+			t.Errorf("%T after %d calls: %v", err, above.n, err)
+		}
+	})
+}
+
 // A client of another kind, which may heed what it is told, sees a 429 from the
 // beginning.
 func TestReject429Interactions(t *testing.T) {

@@ -1,20 +1,21 @@
 package tollgate
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/limiter"
 	"example.com/tollgate/internal/queue"
+	"example.com/tollgate/internal/readahead"
 	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/upload"
 	"example.com/tollgate/provider"
 )
 
@@ -70,7 +71,7 @@ func WithKey(ctx context.Context, key string) context.Context {
 // tenants, none gets ahead of the other by more than the largest request of
 // each, divided by its weight. A tenant alone gets everything, and owes nothing for
 // it. Each tenant's requests go in the order in which they came; one that is sent
-// again keeps its place, and its priority.
+// again keeps its place.
 //
 // Where a deadline or MaxWait would end the wait, those who would go ahead are
 // reckoned with: a request that cannot make it any more because others have come
@@ -94,8 +95,8 @@ func WithPriority(ctx context.Context, p Priority) context.Context {
 	return context.WithValue(ctx, priorityKey{}, p)
 }
 
-// class returns the class of a request; nil: it has none.
-func class(t *Transport, req *http.Request) (*queue.Class, error) {
+// classOf returns the class of a request; nil: it has none.
+func classOf(t *Transport, req *http.Request) (*queue.Class, error) {
 	var p Priority
 	if t.Priority != nil {
 		p = t.Priority(req)
@@ -116,18 +117,21 @@ func class(t *Transport, req *http.Request) (*queue.Class, error) {
 type attempt struct {
 	limiter.Request
 	subject
-	req   *http.Request
-	body  io.ReadCloser // to be sent in place of the request's; nil: that itself
+	req  *http.Request
+	body *readahead.Body // to be sent in place of the request's; nil: that itself
+
+	counted bool // its tokens are estimated, if there is anything to estimate them by
+
 	note  *note
 	api   provider.API
 	key   limiter.Key
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
 	kept  *kept            // what the server keeps of it; nil: nothing
+	rough bool             // its cost is in part a guess at what was not read of its body
 
-	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
-	began         time.Time     // when it was sent; only for Trace.Done
-	atServer      time.Duration // how long it took until the response came; likewise
-	own           note          // if none came with the request
+	traced, wrote atomic.Bool // the base reports what it does; has begun to write
+	times         *times      // for Trace.Done; nil: that does not want to know
+	own           note        // if none came with the request
 }
 
 // kept is what the server keeps of a call, and where it says so.
@@ -137,40 +141,46 @@ type kept struct {
 }
 
 // plan finds out what a request draws on.
-func plan(t *Transport, req *http.Request) (*attempt, error) {
-	a := &attempt{req: req, api: t.API}
-	a.note = &a.own
+func plan(t *Transport, a *attempt) error {
+	req := a.req
+	a.note, a.api, a.Owner = &a.own, t.API, a
 	if a.api == nil {
 		a.api = provider.For(req)
 	}
 	call := a.api.Call(req)
-	said, ok := req.Context().Value(costKey{}).(Cost)
-	if !ok {
-		said = unsaid
-	}
+	said := a.said()
 	a.choose(t)
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	var err error
-	if call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
-		if call, err = a.read(call, said[Tokens] < 0); err != nil {
-			return a, err
+	if a.counted = call.Open; call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
+		if call, err = a.read(t, call, said[Tokens] < 0); err != nil {
+			return err
 		}
 	}
 	if !a.chosen {
 		a.name = call.Key
 	}
 	err = a.locate(t)
-	a.note = noteOf(req, t, a.key, a.note)
-	if err == nil {
-		a.Class, err = class(t, req)
-	}
+	// The note stays with the request, whatever quota it is found to draw on next time.
+	a.note = noteOf(req, t, limiter.Key{Host: provider.Host(req), Name: a.name}, a.note)
 	if err != nil {
-		return a, err
+		return err
 	}
+	class, err := classOf(t, req)
+	if err != nil {
+		return err
+	}
+	a.From(class)
 	a.note.once = call.Once
-	if !call.Open && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
-		if call, err = a.read(call, true); err != nil {
-			return a, err
+	return a.weigh(t, call, said)
+}
+
+// weigh finds out what the request is charged by the limiter that it has.
+func (a *attempt) weigh(t *Transport, call provider.Call, said Cost) (err error) {
+	if !a.counted && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
+		a.counted = true
+		if call, err = a.read(t, call, true); err != nil {
+			return err
 		}
 	}
 	if !call.Exact && (!call.Aside || call.Polls != "") {
@@ -180,10 +190,29 @@ func plan(t *Transport, req *http.Request) (*attempt, error) {
 		a.kept = &kept{call.Record, call.Polls}
 	}
 	a.charge(t, call, said)
-	if cost, ok := t.receipts.Cost(a.key.Host, call.Follows); ok && call.Follows != "" {
-		a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
+	if call.Follows != "" {
+		if cost, ok := t.receipts.Cost(a.key.Host, call.Follows); ok {
+			a.Draw.History = max(cost[Tokens], 0) + max(cost[OutputTokens], 0)
+		}
 	}
-	return a, nil
+	return nil
+}
+
+// relocate finds the limiter of an attempt anew: it was forgotten, or there are other
+// quotas.
+func (a *attempt) relocate(t *Transport) error {
+	if err := a.locate(t); err != nil || a.counted || !a.Limiter.CountsTokens() {
+		return err
+	}
+	return a.weigh(t, a.api.Call(a.req), a.said())
+}
+
+// said returns what the caller's context says of the request's cost.
+func (a *attempt) said() Cost {
+	if c, ok := a.req.Context().Value(costKey{}).(Cost); ok {
+		return c
+	}
+	return unsaid
 }
 
 // choose notes the key that the caller has chosen for the request, if any.
@@ -205,14 +234,17 @@ func (a *attempt) locate(t *Transport) error {
 	if !x.found && !a.aside && b.tell(x.key.Name) {
 		t.Trace.noQuota(a.req, x.key.Name, b.entries.List(maxListed))
 	}
-	a.key, a.Limiter = x.key, t.limiter(a, b, &x)
+	a.key, a.Version, a.Limiter = x.key, b.version, t.limiter(a, b, &x)
+	if t.book() != b { // SetQuotas may have missed a limiter that was made just now
+		return a.locate(t)
+	}
 	return nil
 }
 
 // charge notes what a request draws: what the caller says, else what Transport.Cost
 // makes of the estimate.
 func (a *attempt) charge(t *Transport, call provider.Call, said Cost) {
-	d := estimate.Draw{Fixed: call.Exact, Continues: call.Continues}
+	d := estimate.Draw{Fixed: call.Exact || a.rough, Continues: call.Continues}
 	for u, n := range call.Cost {
 		d.Cost[u] = min(max(n, 0), mostCost)
 	}
@@ -239,11 +271,11 @@ var unsaid = Cost{-1, -1, -1}
 // mostCost is more than any request costs.
 const mostCost = 1 << 40
 
-// maxPrompt is how much is read of a body that cannot be had twice.
-const maxPrompt = 8 << 20
+// maxBuffered is what Transport.MaxBuffered is where it is 0.
+const maxBuffered = 64 << 20
 
 // read has the API read the request's body, which is sent all the same.
-func (a *attempt) read(c provider.Call, tokens bool) (provider.Call, error) {
+func (a *attempt) read(t *Transport, c provider.Call, tokens bool) (provider.Call, error) {
 	req := a.req
 	switch {
 	case req.Body == nil || req.Body == http.NoBody || req.Header.Get("Content-Encoding") != "":
@@ -257,10 +289,25 @@ func (a *attempt) read(c provider.Call, tokens bool) (provider.Call, error) {
 		a.api.Read(&c, body, tokens)
 		return c, nil
 	}
-	head, err := io.ReadAll(io.LimitReader(req.Body, maxPrompt))
-	a.body = joined(head, req.Body, err)
-	a.api.Read(&c, bytes.NewReader(head), tokens)
-	return c, nil
+	size := req.ContentLength
+	if size <= 0 {
+		size = -1 // there is a body, so that 0 stands for not known
+	}
+	t.memory.SetMax(cmp.Or(t.MaxBuffered, maxBuffered))
+	//nolint:staticcheck // Cancel is deprecated, and heeded by http.Transport
+	a.body = readahead.New(req.Context(), req.Cancel, req.Body, size, &t.memory)
+	c, rough, err := upload.Read(a.body, a.api, c, tokens, t.MaxWait)
+	a.rough = rough
+	if !a.body.Begun() {
+		a.body = nil
+	}
+	switch ctx := req.Context(); {
+	case err == context.Canceled && (ctx.Err() == nil || context.Cause(ctx) == errCancel):
+		err = errCancel
+	case err == readahead.ErrFull:
+		err = &LimitError{Key: c.Key, Reason: PastMaxQueue, RetryAfter: refill.Never, bound: fmt.Sprintf("MaxBuffered of %d bytes", t.memory.Max())}
+	}
+	return c, err
 }
 
 // getBody returns a new copy of a request's body.

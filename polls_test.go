@@ -56,17 +56,17 @@ func poll(ctx context.Context, c *interactions.Interactions, id string, stream b
 	}
 }
 
-// tokensLeft returns what is left of the limit of tokens of a model.
-func tokensLeft(t *testing.T, tr *tollgate.Transport, key string) int64 {
+// tokensLeft returns what is left of flashModel's limit of tokens.
+func tokensLeft(t *testing.T, tr *tollgate.Transport) int64 {
 	t.Helper()
 	for _, st := range tr.Status() {
 		for _, l := range st.Limits {
-			if st.Key == key && l.Unit == tollgate.Tokens {
+			if st.Key == flashModel && l.Unit == tollgate.Tokens {
 				return l.Left
 			}
 		}
 	}
-	t.Fatalf("%s has no limit of tokens", key)
+	t.Fatalf("%s has no limit of tokens", flashModel)
 	return 0
 }
 
@@ -102,7 +102,7 @@ func TestBackgroundInteractions(t *testing.T) {
 				if err != nil || i.Status != "in_progress" {
 					t.Fatalf("%+v, %v", i, err)
 				}
-				if got := tokensLeft(t, tr, flashModel); got != tpm-100 {
+				if got := tokensLeft(t, tr); got != tpm-100 {
 					t.Errorf("%d tokens are left at first, want the estimate of 100 taken", got)
 				}
 				for range 2 {
@@ -110,13 +110,53 @@ func TestBackgroundInteractions(t *testing.T) {
 					if want := map[bool]string{true: "cancelled", false: "completed"}[name == "cancelled"]; err != nil || status != want {
 						t.Errorf("finished as %q, %v", status, err)
 					}
-					if got := tokensLeft(t, tr, flashModel); got != tpm-900 {
+					if got := tokensLeft(t, tr); got != tpm-900 {
 						t.Errorf("%d tokens are left in the end, want the 900 taken that the server counted", got)
 					}
 				}
 			})
 		})
 	}
+}
+
+// A stream that is broken off has not said what it costs. One that goes on with it does.
+func TestResumedInteraction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const tpm = 10_000
+		s := &quotatest.Server{Tokens: func(text string) int64 { return 3 * int64(len(text)) }}
+		tr := &tollgate.Transport{Base: s, Quotas: tollgate.Quotas{flashModel: {tollgate.RPM(10), tollgate.TPM(tpm)}}}
+		c := newInteractions(t, &tollgate.Retry{Base: tr})
+		resp, err := c.Create(t.Context(), operations.CreateInteractionRequest{Body: operations.NewCreateInteractionRequestBody(models.CreateModelInteraction{
+			Model: flashModel, Input: genai.Ptr(models.NewInteractionsInput(strings.Repeat("x", 300))), Stream: genai.Ptr(true),
+		})}, operations.WithAutomaticContinuation(false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream := resp.InteractionSSEStreamEvent
+		if !stream.Next() {
+			t.Fatal(stream.Err())
+		}
+		created := stream.Value().GetDataInteractionCreated()
+		stream.Close()
+		if got := tokensLeft(t, tr); got != tpm-100 {
+			t.Errorf("%d tokens are left, want the estimate of 100 taken", got)
+		}
+		more, err := c.Get(t.Context(), operations.GetInteractionByIDRequest{ID: created.Interaction.ID, Stream: genai.Ptr(true), LastEventID: created.EventID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for more.InteractionSSEStreamEvent.Next() {
+			n++
+		}
+		more.InteractionSSEStreamEvent.Close()
+		if n != 7 {
+			t.Errorf("%d more events, want 7", n)
+		}
+		if got := tokensLeft(t, tr); got != tpm-900 {
+			t.Errorf("%d tokens are left in the end, want the 900 taken that the server counted", got)
+		}
+	})
 }
 
 // 50 of them keep to a limit of tokens, though the estimates are off: they get

@@ -187,6 +187,7 @@ type extract struct {
 	key   limiter.Key
 	quota Quota
 	named bool // the key has an entry of its own
+	whole bool // it is the quota of the whole host
 	found bool // there is an entry for it
 }
 
@@ -211,7 +212,7 @@ func (b *book) find(host string, s *subject) (x extract) {
 		x.key.Host = "" // whichever it is, the quota is one
 	} else if !x.found {
 		if key, x.quota, x.named, x.found = b.entries.Host(host); x.found {
-			x.key.Name = key
+			x.key.Name, x.whole = key, true
 		}
 	}
 	if !x.found && (s.chosen || !s.aside) {

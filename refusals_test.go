@@ -2,6 +2,7 @@ package tollgate_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -150,25 +151,51 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Whatever comes in a stream of events, in whatever pieces, comes through byte for
-// byte, and an error in it does no harm.
+// Whatever comes in a body, of whatever type, compressed or not, in whatever pieces, it
+// comes through byte for byte, and an error in it does no harm.
 func FuzzStream(f *testing.F) {
-	f.Add("data: {\"usageMetadata\":{\"promptTokenCount\":12}}\r\n\r\n", byte(7))
-	f.Add("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n", byte(1))
-	f.Add("data: {\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 9s.\"}}", byte(200))
-	urls := []string{
-		"https://generativelanguage.googleapis.com/v1beta/models/m:streamGenerateContent?alt=sse",
-		"https://api.openai.com/v1/chat/completions", "https://api.anthropic.com/v1/messages",
+	f.Add("data: {\"usageMetadata\":{\"promptTokenCount\":12}}\r\n\r\n", byte(7), byte(0))
+	f.Add("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n", byte(1), byte(0))
+	f.Add("data: {\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"Please retry in 9s.\"}}", byte(200), byte(0))
+	f.Add(`{"id":"i1","status":"in_progress"}`, byte(3), byte(1))
+	f.Add(`{"id":"i1","status":"failed","errors":[{"code":"rate_limit_exceeded"}]}`, byte(3), byte(1))
+	f.Add(amazonFrame(`{"message":"Too many tokens."}`, ":exception-type", "throttlingException"), byte(9), byte(2))
+	types := []string{"text/event-stream", "application/json", "application/vnd.amazon.eventstream", "application/x-ndjson"}
+	for i, encoding := range []string{"gzip", "br", "zstd"} {
+		b, err := io.ReadAll(packed(200, encoding, retryJSON)(nil).Body)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(b), byte(5), byte(1+4*(i+1)))
 	}
-	f.Fuzz(func(t *testing.T, text string, size byte) {
-		for _, url := range urls {
-			tr := &tollgate.Transport{
-				Quotas: tollgate.Quotas{"*": {tollgate.RPM(10), tollgate.TPM(1000)}},
-				Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
-					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(text)), Request: req}, nil
-				}),
+	encodings := []string{"", "gzip", "br", "zstd", "deflate"}
+	calls := []struct{ method, url string }{
+		{"POST", "https://generativelanguage.googleapis.com/v1beta/models/m:streamGenerateContent?alt=sse"},
+		{"POST", interactionsURL}, {"GET", interactionsURL + "/i1"},
+		{"POST", "https://api.openai.com/v1/chat/completions"}, {"POST", "https://api.anthropic.com/v1/messages"},
+		{"POST", "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse-stream"},
+	}
+	f.Fuzz(func(t *testing.T, text string, size, how byte) {
+		header := http.Header{"Content-Type": {types[how%4]}}
+		if encoding := encodings[how/4%5]; encoding != "" {
+			header.Set("Content-Encoding", encoding)
+		}
+		tr := &tollgate.Transport{
+			Quotas:  tollgate.Quotas{"*": {tollgate.RPM(10), tollgate.TPM(1000)}},
+			MaxWait: -1,
+			Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(strings.NewReader(text)), Request: req}, nil
+			}),
+		}
+		for _, call := range calls {
+			req, err := http.NewRequest(call.method, call.url, strings.NewReader(`{"model":"m"}`))
+			if err != nil {
+				t.Fatal(err)
 			}
-			resp, err := (&http.Client{Transport: tr}).Post(url, "application/json", strings.NewReader(`{"model":"m"}`))
+			resp, err := tr.RoundTrip(req)
+			if errors.Is(err, tollgate.ErrLimited) { // one before it was refused
+				continue
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,7 +205,7 @@ func FuzzStream(f *testing.F) {
 			}
 			resp.Body.Close()
 			if got.String() != text {
-				t.Errorf("%s: got %q, want %q", url, got.String(), text)
+				t.Errorf("%s %s: got %q, want %q", call.method, call.url, got.String(), text)
 			}
 		}
 	})

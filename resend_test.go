@@ -20,8 +20,8 @@ import (
 	"example.com/tollgate"
 )
 
-// post returns a request that can be sent again.
-func post(t *testing.T, ctx context.Context, url string, header ...string) *http.Request {
+// order returns a request that can be sent again.
+func order(ctx context.Context, t *testing.T, url string, header ...string) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("{}"))
 	if err != nil {
@@ -47,6 +47,9 @@ func TestResend(t *testing.T) {
 	slowDown := func() *http.Response {
 		return &http.Response{StatusCode: 403, Header: http.Header{"Retry-After": {"2"}}}
 	}
+	later := func() *http.Response {
+		return &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {"2"}}}
+	}
 	yes := func(*http.Request) bool { return true }
 	no := func(*http.Request) bool { return false }
 	for _, test := range []struct {
@@ -66,6 +69,7 @@ func TestResend(t *testing.T) {
 		{"POST, connection closed", "POST", "", nil, io.EOF, false},
 		{"POST, 429", "POST", "", nil, 429, true},
 		{"POST, 403 to slow down", "POST", "", nil, slowDown(), true},
+		{"POST, 503 that says when", "POST", "", nil, later(), true},
 		{"POST, no connection", "POST", "", nil, dial, true},
 		{"POST with a key, 500", "POST", "Idempotency-Key", nil, 500, true},
 		{"POST with a key, lost connection", "POST", "X-Idempotency-Key", nil, reset, true},
@@ -81,7 +85,7 @@ func TestResend(t *testing.T) {
 	} {
 		for name, s := range map[string]*script{"Transport": {answers: []any{test.answer, 200}}, "another base": {answers: []any{test.answer, 200}}} {
 			synctest.Test(t, func(t *testing.T) {
-				req := post(t, t.Context(), pay)
+				req := order(t.Context(), t, pay)
 				if req.Method = test.method; test.header != "" {
 					req.Header.Set(test.header, "k")
 				}
@@ -101,7 +105,7 @@ func TestResend(t *testing.T) {
 // own request. If it panics, no body is left open.
 func TestResendAsked(t *testing.T) {
 	asked := 0
-	req := post(t, context.Background(), "https://api.example.com/payments")
+	req := order(context.Background(), t, "https://api.example.com/payments")
 	retry := &tollgate.Retry{Resend: func(r *http.Request) bool {
 		if asked++; r != req {
 			t.Error("Resend got another request")
@@ -150,13 +154,13 @@ func TestResendRealConnections(t *testing.T) {
 				return
 			}
 			conns.Add(1)
-			c.Read(make([]byte, 4096))
+			_, _ = c.Read(make([]byte, 4096))
 			c.Close()
 		}
 	}()
 	for name, base := range over(&http.Transport{}) {
 		conns.Store(0)
-		if resp, err := (&tollgate.Retry{Base: base, Max: 1}).RoundTrip(post(t, t.Context(), "http://"+l.Addr().String())); err == nil {
+		if resp, err := (&tollgate.Retry{Base: base, Max: 1}).RoundTrip(order(t.Context(), t, "http://"+l.Addr().String())); err == nil {
 			resp.Body.Close()
 			t.Error("no error")
 		}
@@ -171,7 +175,7 @@ func TestResendRealConnections(t *testing.T) {
 			return nil, x509.UnknownAuthorityError{}
 		}},
 	}
-	_, err = (&tollgate.Retry{Base: tr}).RoundTrip(post(t, t.Context(), "https://api.example.com/"))
+	_, err = (&tollgate.Retry{Base: tr}).RoundTrip(order(t.Context(), t, "https://api.example.com/"))
 	if !errors.As(err, new(x509.UnknownAuthorityError)) || left(t, tr) != 5 {
 		t.Errorf("%v, %d of 5 tokens left", err, left(t, tr))
 	}
@@ -218,7 +222,7 @@ func TestFailFast(t *testing.T) {
 				})
 				tr := &tollgate.Transport{Base: count, Quotas: tollgate.Quotas{"*": {{N: 20, Per: time.Hour, Refill: tollgate.Window}}}}
 				for _, rt := range []http.RoundTripper{tr, count} {
-					req := post(t, t.Context(), "https://api.example.com/payments")
+					req := order(t.Context(), t, "https://api.example.com/payments")
 					req.Method = method
 					test.make(req)
 					n = 0
@@ -266,7 +270,7 @@ func TestFailFastContentLength(t *testing.T) {
 		attempts := 0
 		trace := &tollgate.Trace{Sending: func(*http.Request, tollgate.SendInfo) { attempts++ }}
 		tr.Trace = trace
-		req := post(t, t.Context(), "http://"+l.Addr().String())
+		req := order(t.Context(), t, "http://"+l.Addr().String())
 		req.ContentLength = length
 		if _, err := (&tollgate.Retry{Base: tr}).RoundTrip(req); err == nil || !strings.Contains(err.Error(), "ContentLength") {
 			t.Error(err)
@@ -336,7 +340,7 @@ func TestRequestCancel(t *testing.T) {
 			s := &script{answers: []any{answer}}
 			cancel := make(chan struct{})
 			time.AfterFunc(2*time.Minute, func() { close(cancel) })
-			req := post(t, t.Context(), flash)
+			req := order(t.Context(), t, flash)
 			req.Cancel = cancel //nolint:staticcheck // deprecated, and heeded by http.Transport
 			began := time.Now()
 			resp, err := (&tollgate.Retry{Base: &tollgate.Transport{Base: s}, Max: 1000}).RoundTrip(req)

@@ -7,17 +7,14 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
 
 	"example.com/tollgate/internal/failure"
 	"example.com/tollgate/internal/limiter"
-	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/sdk"
 	"example.com/tollgate/provider"
 )
@@ -32,17 +29,16 @@ import (
 // full jitter first, and then take their turn. Over any Base that has no
 // Transport in it, the time that the server asks for is waited out.
 //
-// A POST or PATCH may have been done although it met a 5xx or a lost connection: it
-// is sent again only if the server has refused it (429), if it never reached the
-// server, if it has an Idempotency-Key or its like in its header (X-Idempotency-Key,
-// PayPal-Request-Id, …), if it is a call of a model that generates, or if Resend
-// says that it is harmless.
+// A POST or PATCH that met a 5xx or a lost connection may have been done all the same.
+// It is sent again only if the server refused it (429, or 503 with a Retry-After), it
+// never reached the server, its header has an idempotency key (Idempotency-Key,
+// PayPal-Request-Id, …), it calls a model that generates, or Resend says so.
 //
-// Not sent again are requests whose context is done, that were not sent because
-// of a limit, that no waiting helps, that are not valid, or whose body cannot be had
-// again (see http.Request.GetBody). Errors that will most likely come again, such as
-// that of a host that does not exist, are tried once more at most. When tries run
-// out, the caller gets the last response, its body unread.
+// Not sent again are requests whose context is done, that were not sent because of a
+// limit, that no waiting helps, that are not valid, or whose body cannot be had again
+// (see http.Request.GetBody). An error that will most likely come again, such as that
+// of a host that does not exist, is tried once more at most. When tries run out, the
+// caller gets the last response, its body unread.
 //
 // A Retry is safe for concurrent use by multiple goroutines; its fields must
 // not change after first use.
@@ -50,14 +46,12 @@ type Retry struct {
 	// Base makes each attempt. nil: a zero Transport.
 	Base http.RoundTripper
 
-	// Max is how often a request is sent again after the first time. 0: 8.
-	// Negative: never.
+	// Max is how often a request is sent again. 0: 8. Negative: never.
 	Max int
 
 	// Resend reports whether a request, which may have been done already, is
-	// harmless to send again. It is asked about those that are not known to be:
-	// a POST whose idempotency key is in its body, as Square's, or that only
-	// reads, as a GraphQL query. nil: none is.
+	// harmless to send again: a POST whose idempotency key is in its body, as
+	// Square's, or that only reads, as a GraphQL query. nil: none is.
 	Resend func(*http.Request) bool
 
 	// Trace has functions to call: of a Retry, that is Retrying. nil: those of
@@ -72,6 +66,7 @@ const (
 	defaultMax = 8
 	minBackoff = 500 * time.Millisecond
 	maxBackoff = 30 * time.Second
+	maxHint    = time.Hour // the longest wait that is waited out where no Transport heeds it
 )
 
 // RoundTrip implements http.RoundTripper.
@@ -89,9 +84,6 @@ func (r *Retry) RoundTrip(req *http.Request) (*http.Response, error) {
 		t.max = defaultMax
 	}
 	t.ctx = context.WithValue(req.Context(), tryKey{}, t)
-	if _, ok := t.base.(*Transport); !ok {
-		t.ctx = t.tracing(t.ctx)
-	}
 	ctx, end := canceled(req)
 	defer end()
 	done := false
@@ -152,10 +144,9 @@ type try struct {
 	final  bool // there is no use in another
 	resp   *http.Response
 	err    error
-	last   *labelled     // the attempt's note; nil: no Transport has seen it
-	wait   time.Duration // that the server asked for, where no Transport heeds it
-
-	traced, wrote atomic.Bool // where no Transport is next: see attempt
+	last   *labelled      // the attempt's note; nil: no Transport has seen it
+	wait   time.Duration  // that the server asked for, where no Transport heeds it
+	watch  *failure.Watch // over the attempt, where no Transport is next
 
 	mu    sync.Mutex
 	notes []*labelled
@@ -166,7 +157,6 @@ type try struct {
 type note struct {
 	try    *try // nil: there is no next attempt
 	place  uint64
-	class  *queue.Class
 	waited time.Duration // in the queue, at all attempts
 	last   time.Duration // at the last one
 
@@ -269,10 +259,13 @@ func (t *try) noted(resp *http.Response) *labelled {
 // RoundTrip makes one attempt. The response is a token for the real one, with its
 // body, which the engine drains and closes before the next attempt.
 func (t *try) RoundTrip(*http.Request) (*http.Response, error) {
-	req := t.req.WithContext(t.ctx)
+	ctx := t.ctx
+	if _, ok := t.base.(*Transport); !ok {
+		t.watch = new(failure.Watch)
+		ctx = t.watch.On(ctx)
+	}
+	req := t.req.WithContext(ctx)
 	t.resp, t.err, t.wait, t.last, t.final = nil, nil, 0, nil, false
-	t.traced.Store(false)
-	t.wrote.Store(false)
 	t.mu.Lock()
 	for _, n := range t.notes {
 		n.ended = 0
@@ -298,7 +291,7 @@ func (t *try) RoundTrip(*http.Request) (*http.Response, error) {
 		t.resp.Body = http.NoBody
 	}
 	t.resp.Request = t.req
-	return &http.Response{StatusCode: http.StatusOK, Body: t.resp.Body}, nil
+	return &http.Response{StatusCode: http.StatusOK, Body: &leftover{t}}, nil
 }
 
 // again decides whether to try again. It never returns an error, which would
@@ -347,7 +340,7 @@ func (t *try) curable(ctx context.Context) bool {
 	}
 	code := t.resp.StatusCode
 	if api := provider.For(t.req); n == nil && api.Refuses(t.resp) {
-		refusal := readRefusal(api, t.resp)
+		refusal := readRefusal(ctx, api, t.resp)
 		if refusal.None || refusal.Never || refusal.Daily() || refusal.Overload && !refusal.Hinted && !t.harmless() {
 			return false
 		}
@@ -367,46 +360,21 @@ func (t *try) harmless() bool {
 		return true
 	case n == nil && !provider.For(t.req).Call(t.req).Once:
 		return true
-	case n == nil && t.err != nil && !failure.Sent(t.err, t.traced.Load(), t.wrote.Load()):
+	case n == nil && t.watch != nil && t.err != nil && !t.watch.Sent(t.err):
 		return true
 	}
 	return t.retry.Resend != nil && t.retry.Resend(t.req)
 }
-
-// tracing returns a context in which the base reports how far the request is on
-// its way to the server.
-func (t *try) tracing(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:      func(string) { t.traced.Store(true) },
-		WroteHeaders: func() { t.wrote.Store(true) },
-	})
-}
-
-// maxHint is the longest wait that is waited out where no Transport heeds it.
-const maxHint = time.Hour
 
 // backoff returns how long to wait before the next attempt, and tells of that.
 func (t *try) backoff(_, _ time.Duration, _ int, _ *http.Response) (wait time.Duration) {
 	if n := t.last; n == nil || !n.heeded {
 		wait = max(t.wait, rand.N(min(minBackoff<<min(t.failed-1, 10), maxBackoff)))
 	}
-	t.tell(wait)
-	return wait
-}
-
-// tell tells of the next attempt.
-func (t *try) tell(wait time.Duration) {
-	i := RetryInfo{Attempt: t.n + 1, Cause: t.err, Wait: wait}
 	trace := t.retry.Trace
 	if t.last != nil {
-		i.Key = t.last.key.Name
 		trace = cmp.Or(trace, t.last.transport.Trace)
 	}
-	if trace == nil || trace.Retrying == nil {
-		return
-	}
-	if i.Cause == nil {
-		i.Status, i.Cause = t.resp.StatusCode, statusError(t.resp.StatusCode)
-	}
-	trace.Retrying(t.req, i)
+	trace.retrying(t, wait)
+	return wait
 }

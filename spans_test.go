@@ -26,7 +26,7 @@ func TestUnnamedSpans(t *testing.T) {
 			var wg sync.WaitGroup
 			for range calls {
 				wg.Go(func() {
-					if err := ask(t.Context(), client, "https://generativelanguage.googleapis.com/v1beta/models/m:generateContent"); err != nil {
+					if err := talk(t.Context(), client, "https://generativelanguage.googleapis.com/v1beta/models/m:generateContent"); err != nil {
 						t.Error(err)
 					}
 				})
@@ -46,8 +46,8 @@ func TestUnnamedSpans(t *testing.T) {
 	}
 }
 
-// ask makes a call that all model APIs understand.
-func ask(ctx context.Context, client *http.Client, url string) error {
+// talk makes a call that all model APIs understand.
+func talk(ctx context.Context, client *http.Client, url string) error {
 	req, err := http.NewRequestWithContext(ctx, "POST", url, strings.NewReader(`{"model":"m","messages":[{"role":"user","content":"Hello."}]}`))
 	if err != nil {
 		return err

@@ -337,3 +337,35 @@ func TestStateFileProcesses(t *testing.T) {
 		t.Errorf("4 processes sent %d requests, want 50: %s", n, text)
 	}
 }
+
+// What is set while the process runs keeps to what the file says, and what was spent
+// while there was no limit is in the file once there is one.
+func TestStateFileSetQuotas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "state")
+		quotas := func(n int64) tollgate.Quotas { return tollgate.Quotas{"*": {tollgate.RPD(n)}} }
+		a := daily(answering, path, tollgate.RPD(5))
+		if n := send(t, a, 9); n != 5 {
+			t.Errorf("%d let through, want 5", n)
+		}
+		a.SetQuotas(quotas(7))
+		if n := send(t, a, 9); n != 2 {
+			t.Errorf("%d more, want 2", n)
+		}
+		a.SetQuotas(nil)
+		a.SetQuotas(quotas(8))
+		if n := send(t, a, 9); n != 1 {
+			t.Errorf("%d more once it is back, want 1", n)
+		}
+		a.SetQuotas(nil)
+		send(t, a, 2)
+		a.SetQuotas(quotas(12))
+		if n := send(t, a, 9); n != 2 {
+			t.Errorf("%d more after two without a limit, want 2", n)
+		}
+		b := daily(answering, path, tollgate.RPD(15))
+		if n := send(t, b, 9); n != 3 {
+			t.Errorf("%d after a restart, want 3", n)
+		}
+	})
+}

@@ -56,7 +56,7 @@ func (s Status) String() string {
 	if len(parts) == 0 {
 		parts = append(parts, "no limit is known")
 	}
-	line := fmt.Sprintf("%s: %s; %d waiting, %d in flight", quoted(s.Key), strings.Join(parts, ", "), s.Waiting, s.InFlight)
+	line := fmt.Sprintf("%s: %s; %d waiting, %d in flight", limiter.Quote(s.Key), strings.Join(parts, ", "), s.Waiting, s.InFlight)
 	if !s.PausedUntil.IsZero() {
 		line += fmt.Sprintf("; nothing is sent until %s: %s", s.PausedUntil.Format("2006-01-02 15:04:05 MST"), s.PausedWhy)
 	}

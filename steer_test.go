@@ -408,3 +408,22 @@ func TestCallerPanics(t *testing.T) {
 		}
 	}
 }
+
+// The chain that NewClient documents is the one that it makes.
+func TestNewClientChain(t *testing.T) {
+	q := tollgate.Quotas{apiHost: {tollgate.RPM(1)}}
+	client := tollgate.NewClient(q)
+	tr, ok := client.Transport.(*tollgate.Retry).Base.(*tollgate.Transport)
+	if !ok || tr.Base != nil || len(tr.Quotas) != 1 || client.Timeout != 0 {
+		t.Fatalf("%#v", client)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		tr.Base = slow(time.Hour, 0)
+		tr.Timeout = time.Minute
+		req := posting(t.Context(), t, "https://"+apiHost, "")
+		began := time.Now()
+		if _, err := tr.RoundTrip(req); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Minute {
+			t.Errorf("%v after %v, want the Timeout", err, time.Since(began))
+		}
+	})
+}

@@ -9,11 +9,11 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
-	"sync"
 	"time"
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/logline"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/provider"
 )
@@ -35,7 +35,8 @@ type Change struct{ From, To Limit }
 // lock is held: they may use the Transport. What waits for them to return is the
 // request itself. A panic in one goes to the caller of RoundTrip, or of Read or
 // Close of the response's body; the request's tokens and its slot are not lost.
-// StoreError, Exchanged and StateError are called on a goroutine of their own.
+// StoreError, Exchanged and StateError are called on goroutines of their own, where a
+// panic ends the program.
 type Trace struct {
 	// Waiting is called when a request has joined the queue.
 	Waiting func(*http.Request, WaitInfo)
@@ -201,7 +202,7 @@ func (t *Trace) waiting(a *attempt) (abandoned func()) {
 	i, joined := WaitInfo{Key: a.key.Name}, false
 	a.Waiting = func(ahead int, estimate time.Duration) {
 		joined = true
-		i.Ahead, i.Estimate, i.Waiting, i.Next = ahead, estimate, a.Queued, a.Next
+		i.Ahead, i.Estimate, i.Waiting, i.Next = ahead, estimate, a.Queue.Waiting, a.Queue.Next
 		if t.Waiting != nil {
 			t.Waiting(a.req, i)
 		}
@@ -214,6 +215,12 @@ func (t *Trace) waiting(a *attempt) (abandoned func()) {
 	}
 }
 
+// times are those of an attempt.
+type times struct {
+	began    time.Time     // when it was sent
+	atServer time.Duration // how long it took until the response came
+}
+
 func (t *Trace) sending(a *attempt) {
 	t.pauses(a)
 	if t == nil {
@@ -223,14 +230,14 @@ func (t *Trace) sending(a *attempt) {
 		t.Sending(a.req, SendInfo{Key: a.key.Name, Waited: a.note.last})
 	}
 	if t.Done != nil {
-		a.began = time.Now()
+		a.times = &times{began: time.Now()}
 	}
 }
 
 // answered notes when the response came.
 func (t *Trace) answered(a *attempt) {
 	if t != nil && t.Done != nil {
-		a.atServer = time.Since(a.began)
+		a.times.atServer = time.Since(a.times.began)
 	}
 }
 
@@ -267,13 +274,28 @@ func (t *Trace) done(a *attempt, resp *http.Response, err error) {
 	if t == nil || t.Done == nil {
 		return
 	}
-	i := DoneInfo{Key: a.key.Name, Err: err, AtServer: a.atServer, Total: time.Since(a.began)}
+	i := DoneInfo{Key: a.key.Name, Err: err, AtServer: a.times.atServer, Total: time.Since(a.times.began)}
 	if resp != nil {
 		i.Status = resp.StatusCode
 	} else {
 		i.AtServer = i.Total
 	}
 	t.Done(a.req, i)
+}
+
+// retrying tells of the next attempt at a request.
+func (t *Trace) retrying(x *try, wait time.Duration) {
+	if t == nil || t.Retrying == nil {
+		return
+	}
+	i := RetryInfo{Attempt: x.n + 1, Cause: x.err, Wait: wait}
+	if x.last != nil {
+		i.Key = x.last.key.Name
+	}
+	if i.Cause == nil {
+		i.Status, i.Cause = x.resp.StatusCode, statusError(x.resp.StatusCode)
+	}
+	t.Retrying(x.req, i)
 }
 
 // learned tells of limits that turned out to be other ones, and of pauses.
@@ -313,19 +335,19 @@ func LogTrace(l *slog.Logger) *Trace {
 			l.LogAttrs(ctx, level, msg, append(attrs, slog.String("key", key), slog.String("method", r.Method), slog.String("host", r.URL.Host))...)
 		}
 	}
-	var long sometimes
+	long := logline.Seldom{Every: longWait}
 	return &Trace{
 		Waiting: func(r *http.Request, i WaitInfo) {
-			about(r, slog.LevelDebug, "request waits for quota", i.Key, slog.Int("ahead", i.Ahead), estimated("estimate", i.Estimate))
-			if i.Estimate > longWait && i.Estimate < refill.Never && l.Enabled(r.Context(), slog.LevelInfo) && long.now(i.Key) {
-				l.Info(fmt.Sprintf("%s: %d waiting, next in %s", quoted(i.Key), i.Waiting, span(i.Next)), "key", i.Key)
+			about(r, slog.LevelDebug, "request waits for quota", i.Key, slog.Int("ahead", i.Ahead), logline.Time("estimate", i.Estimate))
+			if i.Estimate > longWait && i.Estimate < refill.Never && l.Enabled(r.Context(), slog.LevelInfo) && long.Now(i.Key) {
+				l.Info(fmt.Sprintf("%s: %d waiting, next in %s", limiter.Quote(i.Key), i.Waiting, span(i.Next)), "key", i.Key)
 			}
 		},
 		Abandoned: func(r *http.Request, i WaitInfo) {
 			about(r, slog.LevelDebug, "request was abandoned in the queue", i.Key, slog.Duration("waited", i.Waited))
 		},
 		Rejected: func(r *http.Request, e *LimitError) {
-			about(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), estimated("retry_after", e.RetryAfter), slog.String("error", e.Error()))
+			about(r, slog.LevelWarn, "request was not sent", e.Key, slog.String("reason", string(e.Reason)), logline.Time("retry_after", e.RetryAfter), slog.String("error", e.Error()))
 		},
 		Sending: func(r *http.Request, i SendInfo) {
 			about(r, slog.LevelDebug, "request is sent", i.Key, slog.Duration("waited", i.Waited))
@@ -340,28 +362,28 @@ func LogTrace(l *slog.Logger) *Trace {
 		Done: func(r *http.Request, i DoneInfo) {
 			attrs := []slog.Attr{slog.Int("status", i.Status), slog.Duration("at_server", i.AtServer), slog.Duration("total", i.Total)}
 			if i.Err != nil {
-				attrs = append(attrs, slog.String("error", cause(i.Err)))
+				attrs = append(attrs, slog.String("error", logline.Cause(i.Err)))
 			}
 			about(r, slog.LevelDebug, "attempt is over", i.Key, attrs...)
 		},
 		Retrying: func(r *http.Request, i RetryInfo) {
-			about(r, slog.LevelInfo, "request is sent again", i.Key, slog.Int("attempt", i.Attempt), slog.String("cause", cause(i.Cause)), slog.Duration("wait", i.Wait))
+			about(r, slog.LevelInfo, "request is sent again", i.Key, slog.Int("attempt", i.Attempt), slog.String("cause", logline.Cause(i.Cause)), slog.Duration("wait", i.Wait))
 		},
 		Learned: func(r *http.Request, i LearnInfo) {
 			about(r, slog.LevelInfo, i.describe(), i.Key, slog.String("refill", i.To.Refill.String()))
 		},
 		Paused: func(key string, until time.Time, why string) {
-			l.Info(fmt.Sprintf("%s: nothing is sent for %s: %s", quoted(key), span(time.Until(until)), why), "key", key, "until", until)
+			l.Info(fmt.Sprintf("%s: nothing is sent for %s: %s", limiter.Quote(key), span(time.Until(until)), why), "key", key, "until", until)
 		},
 		Resumed: func(key string) {
-			l.Info(quoted(key)+": requests are sent again", "key", key)
+			l.Info(limiter.Quote(key)+": requests are sent again", "key", key)
 		},
 		NoQuota: func(r *http.Request, key string, others []string) {
 			list := make([]string, len(others))
 			for i, s := range others {
-				list[i] = quoted(s)
+				list[i] = limiter.Quote(s)
 			}
-			about(r, slog.LevelInfo, "no quota for "+quoted(key)+"; there are quotas for "+strings.Join(list, ", "), key)
+			about(r, slog.LevelInfo, "no quota for "+limiter.Quote(key)+"; there are quotas for "+strings.Join(list, ", "), key)
 		},
 		StateError: func(err error) { l.Warn(err.Error()) },
 		StoreError: func(key string, err error) { logStoreError(l, key, err) },
@@ -371,30 +393,3 @@ func LogTrace(l *slog.Logger) *Trace {
 // longWait is how long a wait is that LogTrace tells of, and the time between two
 // such lines of a key.
 const longWait = 10 * time.Second
-
-// A sometimes says yes once in longWait for each key.
-type sometimes struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-// manyKeys is for how many keys a sometimes knows when it last said yes. When there
-// are more at a time, some have more than their line.
-const manyKeys = 1024
-
-func (s *sometimes) now(key string) bool {
-	t := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if last, ok := s.last[key]; ok && t.Sub(last) < longWait {
-		return false
-	}
-	if len(s.last) >= manyKeys {
-		clear(s.last)
-	}
-	if s.last == nil {
-		s.last = make(map[string]time.Time)
-	}
-	s.last[key] = t
-	return true
-}

@@ -18,6 +18,10 @@ import (
 	"github.com/openai/openai-go/v3/option"
 	"github.com/openai/openai-go/v3/responses"
 	"google.golang.org/genai"
+	"google.golang.org/genai/interactions/models/apierrors"
+	"google.golang.org/genai/interactions/models/interactions"
+	"google.golang.org/genai/interactions/models/operations"
+	"google.golang.org/genai/interactions/retry"
 
 	"example.com/tollgate"
 	"example.com/tollgate/quotatest"
@@ -44,6 +48,13 @@ type sdk struct {
 
 var sdks = []sdk{
 	{"genai", quotatest.Fixed, newGenAI, genaiCode},
+	{"genai, interactions", quotatest.Fixed, newInteractions, func(err error) int {
+		var e *apierrors.CreateInteractionClientError
+		if errors.As(err, &e) {
+			return e.HTTPMeta.Response.StatusCode
+		}
+		return 0
+	}},
 	{"openai", quotatest.Bucket, newOpenAI, func(err error) int {
 		var e *openai.Error
 		if errors.As(err, &e) {
@@ -76,6 +87,47 @@ func newGenAI(t *testing.T, c *http.Client, url string, _ bool) ask {
 		HTTPClient:  c,
 		HTTPOptions: genai.HTTPOptions{BaseURL: url},
 	})
+}
+
+// newInteractions returns genai's client of the Interactions API, which retries
+// unless each call says that it must not.
+func newInteractions(t *testing.T, c *http.Client, url string, noRetry bool) ask {
+	client, err := genai.NewClient(t.Context(), &genai.ClientConfig{
+		APIKey:      secret,
+		Backend:     genai.BackendGeminiAPI,
+		HTTPClient:  c,
+		HTTPOptions: genai.HTTPOptions{BaseURL: url},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var options []operations.Option
+	if noRetry {
+		options = append(options, operations.WithRetries(retry.Config{Strategy: "none"}))
+	}
+	return func(ctx context.Context, n int) (text string, err error) {
+		resp, err := client.Interactions.Create(ctx, operations.CreateInteractionRequest{
+			Body: operations.NewCreateInteractionRequestBody(interactions.CreateModelInteraction{
+				Model:  "gemini-2.5-flash",
+				Input:  genai.Ptr(interactions.NewInteractionsInput("hello")),
+				Stream: genai.Ptr(n%2 == 1),
+			}),
+		}, options...)
+		if err != nil {
+			return "", err
+		}
+		stream := resp.InteractionSSEStreamEvent
+		if stream == nil {
+			return *resp.Interaction.OutputText, nil
+		}
+		defer stream.Close()
+		for stream.Next() {
+			if d := stream.Value().GetDataStepDelta(); d != nil && d.Delta.TextDelta != nil {
+				text += d.Delta.TextDelta.Text
+			}
+		}
+		return text, stream.Err()
+	}
 }
 
 // newVertex returns genai for Vertex AI, with no credentials of its own.
@@ -288,7 +340,8 @@ func TestSDKs(t *testing.T) {
 		for _, c := range s.Calls() {
 			methods[c.Method] = true
 		}
-		if len(methods) == 0 || sdk.name != "anthropic" && len(methods) != 2 {
+		one := sdk.name == "anthropic" || sdk.name == "genai, interactions"
+		if len(methods) == 0 || !one && len(methods) != 2 {
 			t.Errorf("methods %v", methods)
 		}
 	})

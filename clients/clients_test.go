@@ -25,7 +25,8 @@ func TestMain(m *testing.M) {
 func TestLibraries(t *testing.T) {
 	clienttest.Run(t, []clienttest.Library{
 		{Name: "genai", API: clienttest.Gemini, Open: newGenAI, Limited: isGenAI},
-		{Name: "genai with RetryOptions, without 429", API: clienttest.Gemini, Open: newGenAIRetry, Limited: isGenAI},
+		{Name: "genai with RetryOptions, without 429", Tries: 5, API: clienttest.Gemini, Open: newGenAIRetry, Limited: isGenAI},
+		{Name: "genai, Interactions", API: clienttest.Gemini, Open: newInteractions, Limited: isInteractions},
 		{Name: "openai-go", Tries: 3, API: clienttest.OpenAI, Open: newOpenAI, Limited: isOpenAI},
 		{Name: "anthropic-sdk-go", Tries: 3, API: clienttest.OpenAI, Open: newAnthropic, Limited: isAnthropic},
 		{Name: "go-openai", API: clienttest.OpenAI, Open: newGoOpenAI, Limited: isGoOpenAI},

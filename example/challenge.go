@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"path"
@@ -117,7 +118,7 @@ func (a *api) without(ctx context.Context, live io.Writer) (s step, err error) {
 	if err != nil {
 		return s, err
 	}
-	errs, took := a.calls(ctx, client, s.times, live, 0)
+	errs, took := a.calls(ctx, client, s.times, live, func() string { return "" })
 	s.took = took
 	s.times.count(int64(a.rpm), left, a.minute)
 	for _, err := range errs {
@@ -172,7 +173,7 @@ func (a *api) with(ctx context.Context, live io.Writer) (s step, err error) {
 	if a.plot != "" {
 		stop = s.times.watch(t, key, a.minute/500)
 	}
-	errs, took := a.calls(ctx, client, s.times, live, a.ideal())
+	errs, took := a.calls(ctx, client, s.times, live, func() string { return eta(t, key) })
 	stop()
 	s.times.count(int64(a.rpm), left, a.minute)
 	s.took = took
@@ -188,13 +189,12 @@ func (a *api) with(ctx context.Context, live io.Writer) (s step, err error) {
 }
 
 // calls makes all calls at once and returns their errors when the last one has
-// ended. While they go on, it shows how many have, and what is left of the time
-// that they should take.
-func (a *api) calls(ctx context.Context, client *genai.Client, times *timeline, live io.Writer, should time.Duration) ([]error, time.Duration) {
+// ended. While they go on, it shows how many have, and the remark.
+func (a *api) calls(ctx context.Context, client *genai.Client, times *timeline, live io.Writer, remark func() string) ([]error, time.Duration) {
 	var ended atomic.Int64
 	began := time.Now()
 	stop := watch(live, int64(a.n), func() (int64, string) {
-		return ended.Load(), remaining(should - time.Since(began))
+		return ended.Load(), remark()
 	})
 	defer stop()
 	errs := make([]error, a.n)
@@ -207,6 +207,15 @@ func (a *api) calls(ctx context.Context, client *genai.Client, times *timeline, 
 	}
 	wg.Wait()
 	return errs, time.Since(began)
+}
+
+// eta says in how long the last of the calls that wait will be sent; nothing if none
+// waits, or if that is not known.
+func eta(t *tollgate.Transport, key string) string {
+	if d := t.Forecast(key, 0, tollgate.Cost{}); d < math.MaxInt64 {
+		return remaining(d)
+	}
+	return ""
 }
 
 // A wave is calls that went out together.

@@ -12,9 +12,12 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"example.com/tollgate"
 	"example.com/tollgate/quotatest"
 )
 
@@ -276,6 +279,47 @@ func TestRemaining(t *testing.T) {
 		}
 	}
 }
+
+// TestETA is told by the quota and by who waits, not by how fast it went so far.
+func TestETA(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const key = "api.example.com"
+		tr := &tollgate.Transport{
+			Base:   roundTrip(func(r *http.Request) (*http.Response, error) { return httptest.NewRecorder().Result(), nil }),
+			Quotas: tollgate.Quotas{key: {{N: 2, Per: 3 * time.Second, Refill: tollgate.Window}}},
+		}
+		if got := eta(tr, key); got != "" {
+			t.Errorf("at first: %q", got)
+		}
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				req, _ := http.NewRequest(http.MethodGet, "https://"+key, nil)
+				if resp, err := tr.RoundTrip(req); err != nil {
+					t.Error(err)
+				} else {
+					resp.Body.Close()
+				}
+			})
+		}
+		time.Sleep(1500 * time.Millisecond)
+		if got, want := eta(tr, key), "about 5s left"; got != want { // two rounds from the first one on
+			t.Errorf("under way: %q, want %q", got, want)
+		}
+		wg.Wait()
+		if got := eta(tr, key); got != "" {
+			t.Errorf("in the end: %q", got)
+		}
+		tr.SetQuotas(tollgate.Quotas{key: {{N: -1}}})
+		if got := eta(tr, key); got != "" {
+			t.Errorf("where that is not known: %q", got)
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // TestWatchFile draws nothing where there is no terminal.
 func TestWatchFile(t *testing.T) {

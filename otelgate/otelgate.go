@@ -19,7 +19,7 @@
 //	tollgate.limit.changes                  {change}   counter   direction
 //	tollgate.pause.remaining                s          level
 //	tollgate.store.exchange.duration        s          histogram error
-//	tollgate.store.degraded                 1          level
+//	tollgate.store.degraded                            level
 //
 // All but the last two have the attribute tollgate.key as well; the others are
 // tollgate.result, tollgate.limit and so on, and http.response.status_code. Keys
@@ -122,7 +122,7 @@ func (w *watch) instruments(m metric.Meter) error {
 	w.available[1] = level("tollgate.limit.tokens.available", "{token}", "Tokens that a limit would let go now; less than 0 is a debt.")
 	w.changes = counter("tollgate.limit.changes", "{change}", "Limits that were learned, lowered or raised.")
 	w.exchange = histogram("tollgate.store.exchange.duration", "s", "Time that exchanges with the store of shared quotas took.", seconds)
-	w.degradation = level("tollgate.store.degraded", "1", "1 while the store of shared quotas does not answer, else 0.")
+	w.degradation = level("tollgate.store.degraded", "", "1 while the store of shared quotas does not answer, else 0.")
 	pause, err := m.Float64ObservableGauge("tollgate.pause.remaining", metric.WithUnit("s"), metric.WithDescription("Time until the end of a pause in which nothing is sent."))
 	w.pause = pause
 	return errors.Join(append(errs, err)...)

@@ -229,13 +229,25 @@ func check(t *testing.T, r provider.Refusal) {
 }
 
 func FuzzCall(f *testing.F) {
-	f.Add("/v1beta/models/gemini-2.5-flash:generateContent")
-	f.Add("/models/:/upload/x")
-	f.Fuzz(func(t *testing.T, path string) {
-		r := httptest.NewRequest("POST", "http://example.com/", nil)
-		r.URL.Path = path
-		if provider.For(r).Call(r).Key == "" {
-			t.Errorf("%q has no key", path)
+	f.Add("/v1beta/models/gemini-2.5-flash:generateContent", "{}")
+	f.Add("/models/:/upload/x", "")
+	f.Add("/v1beta/interactions", `{"model":"models/m","previous_interaction_id":"i","service_tier":"flex"}`)
+	f.Add("/v1beta/interactions/i1/cancel", "")
+	f.Fuzz(func(t *testing.T, path, body string) {
+		for _, method := range []string{"POST", "GET", "DELETE"} {
+			r := httptest.NewRequest(method, "http://example.com/", nil)
+			r.URL.Path = path
+			api := provider.For(r)
+			c := api.Call(r)
+			if c.Key == "" || c.Polls != "" && (!c.Aside || c.Record == nil || strings.Contains(c.Polls, "/")) {
+				t.Errorf("%s %q: %+v", method, path, c)
+			}
+			if c.Open {
+				api.Read(&c, strings.NewReader(body), true)
+			}
+			if c.Key == "" || len(c.Follows) > 256 || c.Cost[provider.Requests] < 1 || c.Cost[provider.Tokens] < 0 {
+				t.Errorf("%s %q %q: %+v", method, path, body, c)
+			}
 		}
 	})
 }

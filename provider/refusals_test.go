@@ -2,9 +2,11 @@ package provider_test
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,4 +108,21 @@ func FuzzResponse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The first 98 shapes, and what is read from them, stay as they are. What then happens
+// is tollgate's to say.
+func TestEarlierShapes(t *testing.T) {
+	b, err := os.ReadFile("testdata/refusals.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := strings.Split(string(b), "\n=== ")[1:99]
+	for i := range list {
+		lines := strings.Split(strings.TrimRight(list[i], "\n"), "\n")
+		list[i] = strings.Join(slices.Delete(lines, 2, 3), "\n")
+	}
+	if got := fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(list, "\n=== ")))); got != "c87408e3f080df03d0069a936a372b7abbfd3ee2844fc802d00b9af4a7cc5a22" {
+		t.Errorf("they have changed: %s", got)
+	}
 }

@@ -1,6 +1,7 @@
 package quotatest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -76,4 +77,29 @@ func ExampleServer_openAI() {
 	// 200 1 of 3
 	// 200 0 of 3
 	// 429 0 of 3
+}
+
+// In the Interactions API, what runs in the background can be asked for and cancelled.
+func ExampleServer_interactions() {
+	api := &quotatest.Server{Think: func(*http.Request) time.Duration { return time.Minute }}
+	client := &http.Client{Transport: api}
+	status := func(resp *http.Response, err error) string {
+		var interaction struct{ Status string }
+		if err == nil {
+			defer resp.Body.Close()
+			err = json.NewDecoder(resp.Body).Decode(&interaction)
+		}
+		if err != nil {
+			return err.Error()
+		}
+		return interaction.Status
+	}
+	const url = "https://generativelanguage.googleapis.com/v1beta/interactions"
+	fmt.Println(status(client.Post(url, "application/json", strings.NewReader(`{"model":"gemini-2.5-flash","input":"Why is the sky blue?","background":true}`))))
+	fmt.Println(status(client.Get(url + "/interaction-0")))
+	fmt.Println(status(client.Post(url+"/interaction-0/cancel", "", nil)))
+	// Output:
+	// in_progress
+	// in_progress
+	// cancelled
 }

@@ -16,8 +16,8 @@ const (
 	say2   = `{"model":"models/flash","input":"hello"}` // 2 tokens
 )
 
-// with adds fields to a JSON object.
-func with(object, fields string) string { return strings.TrimSuffix(object, "}") + "," + fields + "}" }
+// sayWith is say2 with more fields.
+func sayWith(fields string) string { return strings.TrimSuffix(say2, "}") + "," + fields + "}" }
 
 func TestInteraction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestInteraction(t *testing.T) {
 func TestInteractionStream(t *testing.T) {
 	s := &Server{}
 	const all = "interaction.created interaction.status_update step.start step.delta step.delta step.delta step.stop interaction.completed data: [DONE]"
-	names, data := events(t, do(s, "POST", inters, with(say2, `"stream":true`)))
+	names, data := events(t, do(s, "POST", inters, sayWith(`"stream":true`)))
 	if got := strings.Join(names, " "); got != all {
 		t.Errorf("events %s, want %s", got, all)
 	}
@@ -101,7 +101,7 @@ func TestInteractionInBackground(t *testing.T) {
 			return get(v, "status")
 		}
 		start := time.Now()
-		if got := status("POST", inters, with(say2, `"background":true`)); got != "in_progress" || time.Since(start) != 0 {
+		if got := status("POST", inters, sayWith(`"background":true`)); got != "in_progress" || time.Since(start) != 0 {
 			t.Errorf("begins as %v after %v", got, time.Since(start))
 		}
 		time.Sleep(59 * time.Second)
@@ -112,7 +112,7 @@ func TestInteractionInBackground(t *testing.T) {
 		if got := status("GET", inters+"/interaction-0", ""); got != "completed" {
 			t.Errorf("after a minute: %v", got)
 		}
-		status("POST", inters, with(say2, `"background":true`))
+		status("POST", inters, sayWith(`"background":true`))
 		n := len(s.Calls()) - 1
 		if got := status("POST", fmt.Sprintf("%s/interaction-%d/cancel", inters, n), ""); got != "cancelled" {
 			t.Errorf("cancelled: %v", got)
@@ -122,7 +122,7 @@ func TestInteractionInBackground(t *testing.T) {
 			t.Errorf("later: %v", got)
 		}
 		// Its events come as they happen.
-		status("POST", inters, with(say2, `"background":true`))
+		status("POST", inters, sayWith(`"background":true`))
 		r := newRequest(t.Context(), fmt.Sprintf("%s/interaction-%d?stream=true", inters, len(s.Calls())-1), nil)
 		r.Method, start = "GET", time.Now()
 		resp, err := s.RoundTrip(r)
@@ -141,7 +141,7 @@ func TestInteractionGoesOn(t *testing.T) {
 	for i, want := range []float64{2, 2 + 17, 2 + 17 + 17} {
 		body := say2
 		if i > 0 {
-			body = with(say2, fmt.Sprintf(`"previous_interaction_id":"interaction-%d"`, i-1))
+			body = sayWith(fmt.Sprintf(`"previous_interaction_id":"interaction-%d"`, i-1))
 		}
 		v := decode[any](t, do(s, "POST", inters, body))
 		if got := get(v, "usage", "total_input_tokens"); got != want {
@@ -154,9 +154,9 @@ func TestInteractionGoesOn(t *testing.T) {
 	if resp := do(s, "DELETE", inters+"/interaction-2", ""); resp.StatusCode != 200 {
 		t.Errorf("deleted: %s", resp.Status)
 	}
-	do(s, "POST", inters, with(say2, `"store":false`))
+	do(s, "POST", inters, sayWith(`"store":false`))
 	for _, id := range []string{"interaction-2", "interaction-3", "none"} {
-		if resp := do(s, "POST", inters, with(say2, `"previous_interaction_id":"`+id+`"`)); resp.StatusCode != 404 {
+		if resp := do(s, "POST", inters, sayWith(`"previous_interaction_id":"`+id+`"`)); resp.StatusCode != 404 {
 			t.Errorf("goes on from %s: %s", id, resp.Status)
 		}
 		if resp := do(s, "GET", inters+"/"+id, ""); resp.StatusCode != 404 {
@@ -185,7 +185,7 @@ func TestInteractionFailures(t *testing.T) {
 		{"model", &Server{Models: []string{"pro"}}, "POST", inters, say2, 404, "not_found"},
 		{"no model", &Server{}, "POST", inters, `{}`, 400, "invalid_request"},
 		{"no JSON", &Server{}, "POST", inters, `{`, 400, "invalid_request"},
-		{"not stored", &Server{}, "POST", inters, with(say2, `"background":true,"store":false`), 400, "invalid_request"},
+		{"not stored", &Server{}, "POST", inters, sayWith(`"background":true,"store":false`), 400, "invalid_request"},
 		{"none to cancel", &Server{}, "POST", inters + "/interaction-0/cancel", "", 404, "not_found"},
 		{"a minute", none(RPM(0)), "POST", inters, say2, 429, "rate_limit_exceeded"},
 		{"tokens", none(TPM(1)), "POST", inters, say2, 429, "rate_limit_exceeded"},
@@ -211,7 +211,7 @@ func TestInteractionFailures(t *testing.T) {
 func TestInteractionErrorEvents(t *testing.T) {
 	s := &Server{Limits: map[string][]Limit{"flash": {RPM(1)}}, ErrorEvents: true}
 	do(s, "POST", inters, say2)
-	resp := do(s, "POST", inters, with(say2, `"stream":true`))
+	resp := do(s, "POST", inters, sayWith(`"stream":true`))
 	if resp.StatusCode != 200 {
 		t.Error(resp.Status)
 	}

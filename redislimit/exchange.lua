@@ -34,7 +34,7 @@ midnights = {arg(), arg(), arg(), arg()}
 
 local limits, fields, slots = {}, {'m', 'w', 'h', 'p' .. me, 'a'}, false
 for i = 1, arg() do
-	local l = {unit = arg(), per = arg(), own = {arg(), arg(), arg(), arg(), arg()}, mine = arg(), ring = KEYS[i + 1]}
+	local l = {unit = arg(), per = arg(), own = {arg(), arg(), arg(), arg(), arg(), arg()}, mine = arg(), ring = KEYS[i + 1]}
 	l.id = l.ring:sub(#key + 2)
 	limits[i], fields[i + 5] = l, 'l' .. l.id
 	slots = slots or l.per == 0
@@ -126,9 +126,9 @@ local function derive(l)
 	l.ttl = 2 * (span + FLIGHT + AHEAD + KEEP)
 end
 local function claim(l)
-	local conf, told, news, rule, burst = unpack(l.own)
+	local conf, told, news, set, rule, burst = unpack(l.own)
 	local was = l.rule
-	if conf >= 0 and (l.conf < 0 or conf < l.conf) then
+	if conf >= 0 and (l.conf < 0 or conf < l.conf or set == 1) then
 		l.conf, l.confseen, l.rule, l.burst = conf, now, rule, burst
 	elseif conf == l.conf and now - l.confseen > KEEP / 8 then
 		l.confseen = now

@@ -31,7 +31,8 @@ func Run(t *testing.T, late time.Duration, run func(t *testing.T, f func(t *test
 		"a drain of one limit":        suite.drainOne,
 		"a pause":                     suite.pause,
 		"a debt":                      suite.debt,
-		"less than estimated":         suite.refund,
+		"less than estimated":         func(s suite) { s.refund(false) },
+		"less, as turns out later":    func(s suite) { s.refund(true) },
 		"never sent":                  suite.unsent,
 		"requests at once":            suite.concurrency,
 		"in line":                     suite.line,
@@ -214,12 +215,17 @@ func (s suite) debt() {
 	s.after("the next one", s.answered(l, 2, tokens(10)).Sub(began), per+per/10)
 }
 
-func (s suite) refund() {
+func (s suite) refund(later bool) {
 	l := s.limiter([]refill.Limit{{Unit: refill.Tokens, N: 100, Per: 5 * per, Rule: refill.Window}})
 	g, _ := s.acquire(l, 1, tokens(100))
 	g.Sent()
 	g.Answered(engine.Answer{})
 	began := time.Now()
+	if later {
+		ended := g
+		g = g.Later()
+		ended.Closed()
+	}
 	g.Settle(refill.Cost{-1, 10, -1})
 	g.Closed()
 	s.after("the next one", s.answered(l, 2, tokens(90)).Sub(began), 0)

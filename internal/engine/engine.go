@@ -5,11 +5,12 @@
 // shell around it that has.
 //
 // Where to look for what: engine.go has the events, serve.go who goes next and
-// when, rank.go what tenants share, refusal.go what a refusal means, inforce.go what a limit is really worth,
-// learn.go what the server states, backoff.go pauses and the slow start after
-// them, pacer.go and ramp.go how far apart requests are sent, limit.go the sums
-// over all limits, shared.go a quota kept in a store and journal.go one kept in a
-// file.
+// when, rank.go what tenants share, refusal.go what a refusal means, inforce.go what
+// a limit is really worth, learn.go what the server states, requota.go what other
+// limits change, backoff.go pauses and the slow start after them, pacer.go and
+// ramp.go how far apart requests are sent, limit.go the sums over all limits,
+// forecast.go what will come of it, shared.go a quota kept in a store and journal.go
+// one kept in a file.
 package engine
 
 import (
@@ -51,6 +52,7 @@ type Engine struct {
 	journal journal
 	shared  *shared // nil: the quota is nobody else's
 
+	trip     time.Duration // from when requests are let go until they reach the server, on average; 0: not known, or none at all
 	inFlight int           // let go, and neither failed nor closed
 	accepted uint64        // requests that were not refused
 	spent    bool          // a request has used all its tries, and none was accepted since
@@ -85,7 +87,7 @@ func New(now Now, c Config) *Engine {
 		e.limits.parts = c.Shared.Instances
 	}
 	for _, l := range c.Limits {
-		e.limits.add(e.t, l).claim = l.N
+		e.limits.add(e.t, l)
 	}
 	known := false
 	for _, l := range c.Limits {
@@ -96,7 +98,7 @@ func New(now Now, c Config) *Engine {
 	}
 	e.backoff.since = -refill.Never
 	if m := c.Memory; m != nil {
-		recollect(e, m)
+		recollect(e, m, c.Limits)
 	}
 	return e
 }
@@ -158,7 +160,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		}
 	}
 	head := e.queue.Head()
-	if !e.shared.up() && (head == nil || r.Place < head.Place && r.Class == nil && !e.queue.Classed()) {
+	if !e.shared.up() && (head == nil || r.Place < head.Place && r.waiter.Class == nil && !e.queue.Classed()) {
 		switch at := e.ready(r); {
 		case at > e.t:
 		case !e.journal.needs(&e.limits, &r.cost) || e.journal.synced:
@@ -291,12 +293,12 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 		return
 	}
 	r.final = true
-	for i, drawn := range r.drawn {
-		l := e.limits.list[i]
+	for _, d := range r.drawn {
+		l := d.limit
 		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 && !r.Draw.Nothing(l.Limit().Unit) {
-			if more := min(n-drawn, l.debt()); more != 0 {
+			if more := min(n-d.n, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
-				e.shared.settle(e, i, r, more)
+				e.shared.settle(e, l, r, more)
 				e.journal.note(e, l, r.let, more)
 			}
 		}
@@ -353,12 +355,6 @@ func (e *Engine) Tell(now Now) {
 	e.at(now)
 	e.shared.tell(e)
 	e.serve()
-}
-
-// Patience is how long the exchange that begins now is worth waiting for.
-func (e *Engine) Patience(now Now) time.Duration {
-	e.at(now)
-	return e.shared.patient(e.t)
 }
 
 // Exchange returns what is to be told the store now.

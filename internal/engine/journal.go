@@ -50,7 +50,7 @@ func (j *journal) back(e *Engine, l *limit, at time.Duration) int64 {
 
 // note has n tokens of a limit written down as spent at the given time.
 func (j *journal) note(e *Engine, l *limit, at time.Duration, n int64) {
-	if !j.on || !l.daily() || n == 0 {
+	if !j.on || !l.daily() || l.dormant || n == 0 {
 		return
 	}
 	back := j.back(e, l, at)
@@ -71,6 +71,22 @@ func (j *journal) take(e *Engine, c *refill.Cost) {
 func (j *journal) exhaust(e *Engine, l *limit) {
 	if j.on {
 		j.note(e, l, e.t, l.n()-l.booked[j.back(e, l, e.t)])
+	}
+}
+
+// catchUp has what was spent of a limit written down that was not configured
+// meanwhile.
+func (j *journal) catchUp(e *Engine, l *limit) {
+	if !j.on || !l.daily() {
+		return
+	}
+	spent := map[int64]int64{j.back(e, l, e.t): l.Flying()}
+	l.Spent(e.t, func(at time.Duration, n int64) { spent[j.back(e, l, at)] += n })
+	for back, n := range spent {
+		if n -= l.booked[back]; n > 0 {
+			j.book = append(j.book, Booking{l.Limit().Unit, l.Limit().Per, back, n})
+			j.know(l, back, n)
+		}
 	}
 }
 

@@ -14,14 +14,17 @@ import (
 // A limit is a bucket and what was learned of it.
 type limit struct {
 	*refill.Bucket
-	most    int64           // its N as it was configured; 0: it was not
+	config  refill.Limit    // as it was configured; of no meaning if it was learned
+	most    int64           // its N as it was configured
 	stated  int64           // its N as it was configured or stated last: it may be less by now
 	learned bool            // nobody but the server has stated it
-	foreign bool            // nobody but another process has
+	others  bool            // nobody but other processes is configured with it
 	void    bool            // those have gone
-	claim   int64           // its N as this process was configured; share.None: it was not
 	told    int64           // its N as the server has told this process; share.None: it has not
 	news    bool            // that the store does not know yet
+	set     bool            // it was configured anew, and the store does not know yet
+	dormant bool            // not configured any more: see Requota
+	foreign int64           // of its tokens without a Per, how many are held by requests let go before there was the limit
 	booked  map[int64]int64 // of what a journal says of it, by when that is back: what is counted here
 
 	// What refusals that nothing explains have shown: see inforce.go.
@@ -34,6 +37,14 @@ type limit struct {
 }
 
 func (l *limit) n() int64 { return l.Limit().N }
+
+// claim is the N that this process is configured with; share.None: it is not.
+func (l *limit) claim() int64 {
+	if l.learned || l.others {
+		return share.None
+	}
+	return l.config.N
+}
 
 // draws returns how many tokens a request of cost c takes.
 func (l *limit) draws(c *refill.Cost) int64 {
@@ -49,6 +60,7 @@ func (l *limit) daily() bool { return l.Limit().Per >= refill.Day }
 // A limits is all that is known of the limits of a key.
 type limits struct {
 	list      []*limit
+	dormant   []*limit // what is spent is counted all the same
 	clock     *refill.Clock
 	estimates estimate.Estimator
 	parts     int64          // that each is divided into
@@ -67,7 +79,7 @@ func (ls *limits) remember() {
 }
 
 func (ls *limits) add(t time.Duration, l refill.Limit) *limit {
-	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), most: l.N, stated: l.N, claim: share.None, told: share.None, upset: -refill.Never}
+	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), config: l, most: l.N, stated: l.N, told: share.None, upset: -refill.Never}
 	x.Divide(t, ls.parts)
 	x.excused = refill.After(t, l.Per) // what was sent before may count
 	ls.list = append(ls.list, x)
@@ -98,11 +110,11 @@ func (ls *limits) dry(c *refill.Cost) time.Duration {
 }
 
 func (ls *limits) take(t time.Duration, r *Request) {
-	r.draws(ls.list)
-	for i, n := range r.drawn {
-		if l := ls.list[i]; n > 0 {
-			l.Take(t, n)
-			l.counts(t, n)
+	r.draws(ls)
+	for _, d := range r.drawn {
+		if d.n > 0 {
+			d.Take(t, d.n)
+			d.counts(t, d.n)
 		}
 	}
 	ls.coming += r.cost[refill.Requests]
@@ -115,9 +127,9 @@ func (ls *limits) arrive(at time.Duration, r *Request) {
 		ls.past.Take(at, r.cost[refill.Requests])
 		ls.past.Spend(at, r.cost[refill.Requests])
 	}
-	for i, n := range r.drawn {
-		if n > 0 {
-			ls.list[i].Spend(at, n)
+	for _, d := range r.drawn {
+		if d.n > 0 {
+			d.Spend(at, d.n)
 		}
 	}
 }
@@ -143,8 +155,10 @@ func (ls *limits) daily() bool { return slices.ContainsFunc(ls.list, (*limit).da
 // full returns when everything is back if nothing is taken.
 func (ls *limits) full(t time.Duration) time.Duration {
 	at := t
-	for _, l := range ls.list {
-		at = max(at, l.Full(t))
+	for _, list := range [2][]*limit{ls.list, ls.dormant} {
+		for _, l := range list {
+			at = max(at, l.Full(t))
+		}
 	}
 	return at
 }

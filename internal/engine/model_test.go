@@ -394,7 +394,7 @@ func (m *model) goes(t *ticket) error {
 			return fmt.Errorf("place %d overtakes", t.Place)
 		}
 	case !slices.Contains(m.classes.nexts(m.now), t):
-		return fmt.Errorf("place %d of %+v overtakes", t.Place, t.Class)
+		return fmt.Errorf("place %d of %+v overtakes", t.Place, t.waiter.Class)
 	}
 	m.leave(t)
 	if m.classes != nil {

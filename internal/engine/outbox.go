@@ -85,6 +85,18 @@ func (o *outbox) note(r share.Report) {
 	o.other = append(o.other, r)
 }
 
+// renumber follows limits to their new places; less than 0: they have none.
+func (o *outbox) renumber(place func(i int) int) {
+	for _, list := range []*[]share.Report{&o.moves, &o.other} {
+		*list = slices.DeleteFunc(*list, func(r share.Report) bool { return r.Event < share.Pause && place(r.Limit) < 0 })
+		for k := range *list {
+			if r := &(*list)[k]; r.Event < share.Pause {
+				r.Limit = place(r.Limit)
+			}
+		}
+	}
+}
+
 // take returns what is told now: all that still counts at the given time of the
 // store.
 func (o *outbox) take(now time.Duration, list []*limit) []share.Report {

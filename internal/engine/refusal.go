@@ -41,6 +41,7 @@ const knownPatience = 3
 //
 //	no waiting helps          nothing: it is that request's matter
 //	names a limit of a day    that is drained until the day ends, or for as long as it says where days have no end
+//	                          or where it says hours
 //	a hint of hours           that is a quota of its own: the key is shut until then, and nobody waits for it
 //	                          whose MaxWait does not cover it; the same where a limit of hours is named
 //	overload, with a hint     the key is shut until then
@@ -188,20 +189,22 @@ func drain(e *Engine, r *Request, f Refusal, explained bool) (holds bool) {
 // at a time, what r took of it is no longer counted: the server has said when
 // there is room again.
 func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained bool) {
-	i := e.limits.index(l)
-	if l.Limit().Unit == refill.Requests && r.denied && i < len(r.drawn) {
-		n := r.drawn[i]
+	if n, ok := r.took(l); l.Limit().Unit == refill.Requests && r.denied && ok {
 		if e.shared == nil { // of others' requests nothing is known
 			l.surprise(e.t, r.let, n, explained)
 		}
 		if rule := l.Limit().Rule; rule != refill.Steady && l.Limit().Per > 0 && !anew && r.stage == arrived {
 			l.Uncount(e.t, r.when, n)
-			e.shared.settle(e, i, r, -n)
+			e.shared.settle(e, l, r, -n)
 		}
 	}
 	l.drain(until, anew)
 	e.shared.drained(e, l, anew)
 }
+
+// hours is how long a hint has to be to be about the day: the hints of most are about
+// the minute, whatever the limit.
+const hours = time.Hour
 
 // drainDay empties the limits of a day that a refusal names. A limit that nobody
 // knew of is kept from now on.
@@ -227,10 +230,14 @@ func drainDay(e *Engine, f Refusal) {
 			e.changed(l, Change{To: l.Limit()})
 		}
 		anew := l.Limit().Rule == refill.Calendar || f.Wait <= 0
-		if anew {
+		switch {
+		case anew && f.Wait >= hours && f.Wait <= refill.Day && l.Limit().Per == refill.Day: // its day is another one
+			l.EndDay(t, t+f.Wait)
+			e.journal.exhaust(e, l)
+		case anew:
 			l.drain(e.limits.clock.DayOver(t), true)
 			e.journal.exhaust(e, l)
-		} else {
+		default:
 			l.drain(t+min(f.Wait, refill.Day), false)
 		}
 		e.shared.drained(e, l, anew)

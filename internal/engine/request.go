@@ -18,13 +18,7 @@ type Request struct {
 	MaxWait  time.Duration // longest time in the queue; 0: any; negative: none at all
 	Deadline time.Duration // when it is of no use any more; 0: never
 	MaxQueue int           // longest queue of its tenant that it may join; 0: any
-	Class    *queue.Class  // whom it is from; nil: anybody
-	Told     bool          // Joined will be asked for
 	Owner    any           // the engine does not look at it
-
-	// Hopeless says that the request was refused and that trying again is of no
-	// use for hours.
-	Hopeless bool
 
 	// Rejection says why the request was turned away; nil: it was not.
 	Rejection *Rejection
@@ -36,7 +30,7 @@ type Request struct {
 	gen      int64         // of the store's state in which it does; 0: in none
 	renew    time.Duration // when the store has to hear that it is not on its way yet
 	when     time.Duration // when it was written, and once it has arrived, when its tokens were spent
-	drawn    []int64       // what it took of each limit there was when it was let go: they may be lower by now
+	drawn    []draw        // what it took of each limit there was when it was let go
 	due      Reason        // what its Until stands for
 	stage    stage         // how far it has come
 	slow     bool          // counts as in flight while the key opens slowly
@@ -50,6 +44,12 @@ type Request struct {
 	paid     bool          // has tokens that fall due soon
 	upheld   bool          // is one of shared.unsent
 
+	// Told says that Joined will be asked for. Whoever makes the request sets it.
+	Told bool
+	// Hopeless says that the request was refused and that trying again is of no
+	// use for hours.
+	Hopeless bool
+
 	before, after *Request // among those on their way
 }
 
@@ -58,6 +58,9 @@ type Request struct {
 func (r *Request) Later() *Request {
 	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, counted: r.counted, gen: r.gen, when: r.when, drawn: r.drawn, stage: r.stage, closed: true}
 }
+
+// From says whom the request is from, before it comes; nil: anybody.
+func (r *Request) From(c *queue.Class) { r.waiter.Class = c }
 
 // Going reports whether the request may be sent.
 func (r *Request) Going() bool { return r.stage > waiting }
@@ -73,12 +76,32 @@ func (r *Request) Estimate() refill.Cost { return r.cost }
 // response's body is closed.
 func (r *Request) HoldsSlot() bool { return r.slot }
 
+// A draw is what a request took of a limit: that may be lower by now, or gone.
+type draw struct {
+	*limit
+	n int64
+}
+
 // draws notes what the request takes of each limit.
-func (r *Request) draws(list []*limit) {
-	r.drawn = make([]int64, 0, len(list))
-	for _, l := range list {
-		r.drawn = append(r.drawn, l.draws(&r.cost))
+func (r *Request) draws(ls *limits) {
+	r.drawn = make([]draw, 0, len(ls.list)+len(ls.dormant))
+	for _, l := range ls.list {
+		r.drawn = append(r.drawn, draw{l, l.draws(&r.cost)})
 	}
+	for _, l := range ls.dormant {
+		r.drawn = append(r.drawn, draw{l, l.draws(&r.cost)})
+	}
+}
+
+// took returns what the request took of a limit; ok is false if it was let go before
+// there was that limit.
+func (r *Request) took(l *limit) (n int64, ok bool) {
+	for _, d := range r.drawn {
+		if d.limit == l {
+			return d.n, true
+		}
+	}
+	return 0, false
 }
 
 type stage uint8
@@ -103,6 +126,7 @@ const (
 	TooLarge
 	LongPause
 	Unreachable // the store does not answer
+	Moved       // it does not draw on this quota any more: see Requota
 )
 
 // A Rejection says why a request was turned away.
@@ -112,6 +136,20 @@ type Rejection struct {
 	After  time.Duration // in which a request of its size would have its turn; refill.Never: never, as far as is known
 	Why    Why           // why the key is shut, if that is what would have been waited for
 	Err    error         // the engine does not look at it
+}
+
+// rejection says why a request is turned away whose turn would be at the time given.
+func rejection(e *Engine, r *Request, turn time.Duration, slowest refill.Limit) *Rejection {
+	x := &Rejection{Limit: slowest, Reason: r.due, After: turn - e.t}
+	switch {
+	case turn == refill.Never:
+		x.Reason, x.After = TooLarge, refill.Never
+	case e.backoff.long > e.t:
+		x.Reason = LongPause
+	case slowest.Per >= refill.Day:
+		x.Reason = DailySpent
+	}
+	return x
 }
 
 // flights are the requests that were written and not answered, in the order of

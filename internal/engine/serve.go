@@ -41,15 +41,15 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 
 // join puts a request into the queue unless its turn would come too late.
 func (e *Engine) join(r *Request) {
-	if r.Class == nil && e.queue.Classed() {
-		r.Class = &queue.Class{}
-	}
-	if c := r.Class; c != nil && c.Since == 0 {
-		c.Since = e.t
-	}
 	w := &r.waiter
-	w.Item, w.Place, w.Until, w.Weight, w.Class = r, r.Place, refill.Never, e.limits.weigh(r.Draw), r.Class
 	stale := e.shared.up() && !e.shared.states.fresh(e.t) && e.backoff.ready(e.t) <= e.t // the store may know better
+	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
+	if w.Class == nil && e.queue.Classed() {
+		w.Class = &queue.Class{}
+	}
+	if w.Class != nil {
+		w.Class.Since = e.t
+	}
 	if r.MaxWait != 0 {
 		w.Until, r.due, w.Expire = refill.After(e.t, max(r.MaxWait, 0)), PastMaxWait, true
 	}
@@ -64,31 +64,21 @@ func (e *Engine) join(r *Request) {
 		x.Reason, x.After = TooLarge, refill.Never
 	case e.backoff.long > e.t && (!r.stays || turn > w.Until):
 		x.Reason = LongPause
-	case stale && (r.MaxQueue == 0 || e.queue.Beside(r.Class) < r.MaxQueue):
+	case stale && (r.MaxQueue == 0 || e.queue.Beside(w.Class) < r.MaxQueue):
 		e.shared.next = 0
-		e.push(r)
+		push(e, r)
 		return
 	case slowest.Per >= refill.Day && turn > e.t && (!r.stays || turn > w.Until):
 		x.Reason = DailySpent
 	case turn > w.Until || r.MaxWait < 0:
 		x.Reason = r.due
-	case r.MaxQueue > 0 && e.queue.Beside(r.Class) >= r.MaxQueue:
+	case r.MaxQueue > 0 && e.queue.Beside(w.Class) >= r.MaxQueue:
 		x.Reason = PastMaxQueue
 	default:
-		e.push(r)
+		push(e, r)
 		return
 	}
 	e.reject(r, x)
-}
-
-// push puts a request into the queue.
-func (e *Engine) push(r *Request) {
-	if n := r.Draw.Cost[refill.Tokens]; e.queue.Len() == 0 || n > e.heaviest {
-		e.heaviest, e.capped = n, e.caps(n)
-	}
-	e.queue.Push(&r.waiter, e.t)
-	e.ranks.joined(e)
-	e.serve()
 }
 
 // foresee returns how many go before a request that comes now, and estimates when its
@@ -202,6 +192,11 @@ func (e *Engine) arrive(at time.Duration, r *Request) {
 		return
 	}
 	e.flights.unlink(r)
+	if trip := at - r.let; e.trip == 0 {
+		e.trip = trip
+	} else {
+		e.trip += (trip - e.trip) / 8
+	}
 	r.stage, r.when = arrived, at
 	e.limits.arrive(at, r)
 	e.shared.spend(e, r, at)
@@ -237,10 +232,10 @@ func (e *Engine) recall(r *Request) {
 	r.stage, r.deemed = held, false
 	e.shared.hold(e, r)
 	e.limits.coming += r.cost[refill.Requests]
-	for i, n := range r.drawn {
-		if l := e.limits.list[i]; n > 0 {
-			l.Settle(e.t, r.when, -n)
-			l.Take(e.t, n)
+	for _, d := range r.drawn {
+		if d.n > 0 {
+			d.Settle(e.t, r.when, -d.n)
+			d.Take(e.t, d.n)
 		}
 	}
 }
@@ -249,13 +244,13 @@ func (e *Engine) recall(r *Request) {
 // found invalid: what it states, such as the most tokens of an answer, is nobody's
 // cost then, and must not keep all others out.
 func (e *Engine) pardon(r *Request) {
-	for i, n := range r.drawn {
-		l := e.limits.list[i]
+	for i, d := range r.drawn {
+		l, n := d.limit, d.n
 		if most := max(1, l.n()/pardoned); l.Limit().Unit != refill.Requests && l.Limit().Per > 0 && n > most {
 			l.Settle(e.t, r.when, most-n)
-			e.shared.settle(e, i, r, most-n)
+			e.shared.settle(e, l, r, most-n)
 			e.journal.note(e, l, r.let, most-n)
-			r.drawn[i] = most
+			r.drawn[i].n = most
 		}
 	}
 }
@@ -273,11 +268,11 @@ func (e *Engine) fail(r *Request, reached bool) {
 		e.flights.unlink(r)
 		r.stage = over
 		e.limits.coming -= r.cost[refill.Requests]
-		for i, n := range r.drawn {
-			if l := e.limits.list[i]; n > 0 {
-				l.Put(n)
-				l.counts(r.let, -n)
-				e.journal.note(e, l, r.let, -n)
+		for _, d := range r.drawn {
+			if d.n > 0 {
+				d.Put(d.n)
+				d.counts(r.let, -d.n)
+				e.journal.note(e, d.limit, r.let, -d.n)
 			}
 		}
 		e.shared.unspend(e, r)
@@ -294,12 +289,13 @@ func (e *Engine) close(r *Request) {
 	}
 	r.closed = true
 	e.inFlight--
+	homecoming(&e.limits, r)
 	if r.stage == over {
 		return
 	}
-	for i, n := range r.drawn {
-		if l := e.limits.list[i]; l.Limit().Per == 0 {
-			l.Put(n)
+	for _, d := range r.drawn {
+		if d.Limit().Per == 0 {
+			d.Put(d.n)
 			e.shared.freed(e)
 		}
 	}
@@ -358,19 +354,9 @@ func (e *Engine) expire() bool {
 	for i, w := range list {
 		turn, slowest := e.turn(&sums[i])
 		e.queue.Remove(w)
-		e.reject(w.Item, &Rejection{Limit: slowest, Reason: e.reason(w.Item, slowest), After: turn - e.t})
+		e.reject(w.Item, rejection(e, w.Item, turn, slowest))
 	}
 	return len(list) > 0
-}
-
-func (e *Engine) reason(r *Request, slowest refill.Limit) Reason {
-	switch {
-	case e.backoff.long > e.t:
-		return LongPause
-	case slowest.Per >= refill.Day:
-		return DailySpent
-	}
-	return r.due
 }
 
 // putOff turns away those in the queue whose turn will come too late by now. Of
@@ -399,11 +385,11 @@ func (e *Engine) late(strict bool) {
 		return at
 	}
 	late := func(w *queue.Waiter[*Request], at time.Duration) bool {
-		return at > w.Until || !w.Item.stays && (slowest.Per >= refill.Day && at > e.t || e.backoff.long > e.t)
+		return at > w.Until || at == refill.Never || !w.Item.stays && (slowest.Per >= refill.Day && at > e.t || e.backoff.long > e.t)
 	}
 	e.strict = strict
 	e.lateFrom = e.queue.Late(e.lateFrom, look, strict, e.t, turn, late, func(w *queue.Waiter[*Request], sum queue.Weight) {
 		at, slowest := e.turn(&sum)
-		e.reject(w.Item, &Rejection{Limit: slowest, Reason: e.reason(w.Item, slowest), After: at - e.t})
+		e.reject(w.Item, rejection(e, w.Item, at, slowest))
 	})
 }

@@ -13,7 +13,7 @@ import (
 type Shared struct {
 	OnError   share.OnError // what is done while the store does not answer
 	Instances int64         // how many processes share the quota, for FallBack; at least 1
-	Timeout   time.Duration // of each exchange, or more: see Engine.Patience
+	Timeout   time.Duration // of each exchange, or more: see Patience
 }
 
 const (
@@ -36,6 +36,7 @@ type shared struct {
 	outbox outbox
 	batch  share.Batch   // of the last exchange
 	asked  []*Request    // in it
+	recast bool          // other limits were configured since
 	doubt  bool          // it was not answered, and may have been heeded
 	busy   bool          // it is under way
 	sent   time.Duration // since when
@@ -201,13 +202,14 @@ func (s *shared) exchange(e *Engine) {
 		return
 	}
 	s.uphold(e)
+	s.recast = false
 	b := share.Batch{Generation: s.gen, Seq: s.batch.Seq + 1, Midnights: e.limits.clock.Days(e.t)}
 	b.Ahead = min(max(s.rtt+s.rtt/2, minAhead), maxAhead) // the next exchange may be late
 	b.Detail = e.queue.Timed() > 0 || e.limits.daily()
 	b.Reports = s.outbox.take(s.stamp(e.t), e.limits.list)
 	for _, l := range e.limits.list {
-		c := share.Claim{Limit: l.Limit(), Told: l.told, News: l.news, Holding: l.Held()}
-		if c.N = l.claim; c.Rule == refill.Auto {
+		c := share.Claim{Limit: l.Limit(), Told: l.told, News: l.news, Set: l.set, Holding: l.Held()}
+		if c.N = l.claim(); c.Rule == refill.Auto {
 			c.Rule = refill.Window
 		}
 		for _, a := range s.ahead {
@@ -305,23 +307,6 @@ func (s *shared) pause() time.Duration {
 	return time.Millisecond << min(s.vain-1, 6)
 }
 
-// keep sees to it that the store hears of this process while it holds tokens, and
-// twice in the time in which they come back what it has spent, lest the store has
-// forgotten it.
-func (s *shared) keep(e *Engine) {
-	for _, l := range e.limits.list {
-		switch x := l.Limit(); {
-		case l.Held() > 0:
-			s.due(e, e.t+share.Lease/3)
-		case x.Per >= share.Lease && !s.waits && l.Full(e.t) > e.t:
-			s.due(e, e.t+min(x.Per/2, 5*time.Minute))
-		}
-	}
-	if !s.outbox.empty() {
-		s.due(e, e.t+gather)
-	}
-}
-
 // leave does without the store until it answers.
 func (s *shared) leave(e *Engine) {
 	s.away, s.next, s.waits = true, 0, false
@@ -367,18 +352,26 @@ func (s *shared) greet(e *Engine) {
 func (s *shared) heed(e *Engine, r share.Reply) {
 	for _, o := range r.Others {
 		if l := o.Limit; l.Unit >= 0 && l.Unit < refill.Units && l.N >= 0 && l.Per >= 0 {
-			e.limits.add(e.t, l).foreign = true
+			e.limits.add(e.t, l).others = true
 			e.changed(nil, Change{To: l})
 		}
 	}
 	s.states = s.states[:0]
-	for i, x := range r.Limits[:min(len(r.Limits), len(e.limits.list))] {
-		s.states = append(s.states, state{x, e.t})
+	known := r.Limits[:min(len(r.Limits), len(e.limits.list))]
+	if s.recast {
+		known = nil // they were asked about as they were configured before
+	}
+	for i, x := range known {
 		l := e.limits.list[i]
 		was := l.Limit()
+		if x.Unit != was.Unit || x.Per != was.Per {
+			break // those asked about were others
+		}
+		s.states = append(s.states, state{x, e.t})
 		if l.news && i < len(s.batch.Limits) && s.batch.Limits[i].News && s.batch.Limits[i].Told == l.told {
 			l.news = false
 		}
+		l.set = false
 		switch {
 		case l.news: // it is about to know better
 		case x.N == share.None:

@@ -34,7 +34,8 @@ func (l *load) at() Now { return Now{l.now, 1_750_000_000*time.Second + l.now} }
 // come has a request of so many tokens come; class nil: of nobody in particular.
 func (l *load) come(tokens int64, class *queue.Class) *Request {
 	l.place++
-	r := &Request{Place: l.place, Class: class, Draw: estimate.Draw{Fixed: true, Cost: refill.Cost{1, tokens, 0}}}
+	r := &Request{Place: l.place, Draw: estimate.Draw{Fixed: true, Cost: refill.Cost{1, tokens, 0}}}
+	r.From(class)
 	l.arrive(r)
 	return r
 }
@@ -116,7 +117,7 @@ func TestTwoTenants(t *testing.T) {
 			moments, widest := 0, 0.0
 			l.let = func(r *Request) {
 				i := 0
-				if r.Class.Tenant == "large" {
+				if r.waiter.Class.Tenant == "large" {
 					i = 1
 				}
 				if waiting[i]--; waiting[0] == 0 || waiting[1] == 0 {
@@ -195,7 +196,7 @@ func TestTenantsRandom(t *testing.T) {
 			var gone []*Request
 			l.let = func(r *Request) {
 				for _, x := range list {
-					if x.class.Tenant == r.Class.Tenant {
+					if x.class.Tenant == r.waiter.Class.Tenant {
 						x.served += float64(r.Draw.Cost[refill.Tokens]) / x.class.Weight
 						delete(x.waiting, r)
 					}
@@ -208,13 +209,14 @@ func TestTenantsRandom(t *testing.T) {
 				switch n := r.IntN(10); {
 				case n < 6:
 					class := x.class
-					q := &Request{Class: &class, Draw: estimate.Draw{Fixed: true, Cost: refill.Cost{1, 1 + r.Int64N(x.most), 0}}}
+					q := &Request{Draw: estimate.Draw{Fixed: true, Cost: refill.Cost{1, 1 + r.Int64N(x.most), 0}}}
+					q.From(&class)
 					if l.place++; len(gone) > 0 && n == 0 { // a retry
 						k := r.IntN(len(gone))
 						old := gone[k]
 						gone = slices.Delete(gone, k, k+1)
-						q.Place, q.Class, q.Draw = old.Place, old.Class, old.Draw
-						x = list[slices.IndexFunc(list, func(x *tenant) bool { return x.class.Tenant == old.Class.Tenant })]
+						q.Place, q.waiter.Class, q.Draw = old.Place, old.waiter.Class, old.Draw
+						x = list[slices.IndexFunc(list, func(x *tenant) bool { return x.class.Tenant == old.waiter.Class.Tenant })]
 					} else {
 						q.Place = l.place
 					}
@@ -355,12 +357,12 @@ func TestAgeing(t *testing.T) {
 			for _, r := range low {
 				since := came[r]
 				if test.slack == 0 {
-					since = max(since, last[r.Class.Level])
+					since = max(since, last[r.waiter.Class.Level])
 				}
 				took := r.let - since
-				last[r.Class.Level] = r.let
+				last[r.waiter.Class.Level] = r.let
 				if took > queue.Ageing+test.slack+50*time.Millisecond {
-					t.Errorf("place %d of level %d goes after %v, want %v at most", r.Place, r.Class.Level, took, queue.Ageing+test.slack)
+					t.Errorf("place %d of level %d goes after %v, want %v at most", r.Place, r.waiter.Class.Level, took, queue.Ageing+test.slack)
 				}
 				if took < queue.Ageing/2 {
 					early++
@@ -371,7 +373,7 @@ func TestAgeing(t *testing.T) {
 			}
 			n := 0
 			for _, r := range order {
-				if r.Class.Level <= 0 {
+				if r.waiter.Class.Level <= 0 {
 					n++
 				}
 			}

@@ -27,7 +27,7 @@ func (s *shared) spend(e *Engine, r *Request, at time.Duration) {
 	}
 	s.move(e, r.drawn, from, to)
 	r.counted, r.gen = to, s.gen
-	s.due(e, e.t+s.patience(e, r.drawn))
+	s.due(e, e.t+s.patience(r.drawn))
 }
 
 // counted returns the store's time at which it counts a request as spent; 0: it
@@ -39,20 +39,20 @@ func (s *shared) counted(r *Request) time.Duration {
 	return r.counted
 }
 
-func (s *shared) move(e *Engine, drawn []int64, from, to time.Duration) {
-	for i, n := range drawn {
-		if l := e.limits.list[i].Limit(); l.Per > 0 {
-			s.outbox.move(l, i, n, from, to)
+func (s *shared) move(e *Engine, drawn []draw, from, to time.Duration) {
+	for _, d := range drawn {
+		if i := e.limits.index(d.limit); i >= 0 && d.Limit().Per > 0 {
+			s.outbox.move(d.Limit(), i, d.n, from, to)
 		}
 	}
 }
 
 // patience is how long the store may do without knowing that tokens have arrived:
 // a quarter of the time in which they are back.
-func (s *shared) patience(e *Engine, drawn []int64) time.Duration {
+func (s *shared) patience(drawn []draw) time.Duration {
 	d := 2 * time.Second
-	for i, n := range drawn {
-		if l := e.limits.list[i].Limit(); n > 0 && l.Per > 0 {
+	for _, x := range drawn {
+		if l := x.Limit(); x.n > 0 && l.Per > 0 {
 			d = min(d, l.Per/4)
 		}
 	}
@@ -72,11 +72,12 @@ func (s *shared) unspend(e *Engine, r *Request) {
 
 // settle has the store know that a request has taken n more tokens of a limit than
 // was told, or fewer.
-func (s *shared) settle(e *Engine, i int, r *Request, n int64) {
-	if s == nil || s.gen == 0 || n == 0 {
+func (s *shared) settle(e *Engine, l *limit, r *Request, n int64) {
+	i := e.limits.index(l)
+	if s == nil || s.gen == 0 || n == 0 || i < 0 {
 		return
 	}
-	l, at := e.limits.list[i], s.counted(r)
+	at := s.counted(r)
 	if at == 0 {
 		at = s.stamp(r.when)
 	}
@@ -94,7 +95,7 @@ func (s *shared) settle(e *Engine, i int, r *Request, n int64) {
 
 // note has something else told; times are ours.
 func (s *shared) note(e *Engine, r share.Report, in time.Duration) {
-	if s == nil {
+	if s == nil || r.Limit < 0 { // of a limit that is gone
 		return
 	}
 	if r.Event == share.Clock {
@@ -150,7 +151,7 @@ func (s *shared) uphold(e *Engine) {
 		}
 		if r.renew <= e.t {
 			s.spend(e, r, e.t+5*refill.Flight/2)
-			r.renew = e.t + refill.Flight + s.patience(e, r.drawn)
+			r.renew = e.t + refill.Flight + s.patience(r.drawn)
 		}
 		s.due(e, r.renew)
 		return false
@@ -179,4 +180,27 @@ func (s *shared) remind(e *Engine) {
 	if !s.outbox.empty() {
 		s.due(e, e.t)
 	}
+}
+
+// keep sees to it that the store hears of this process while it holds tokens, and
+// twice in the time in which they come back what it has spent, lest the store has
+// forgotten it.
+func (s *shared) keep(e *Engine) {
+	for _, l := range e.limits.list {
+		switch x := l.Limit(); {
+		case l.Held() > 0:
+			s.due(e, e.t+share.Lease/3)
+		case x.Per >= share.Lease && !s.waits && l.Full(e.t) > e.t:
+			s.due(e, e.t+min(x.Per/2, 5*time.Minute))
+		}
+	}
+	if !s.outbox.empty() {
+		s.due(e, e.t+gather)
+	}
+}
+
+// Patience is how long the exchange that begins now is worth waiting for.
+func Patience(e *Engine, now Now) time.Duration {
+	e.at(now)
+	return e.shared.patient(e.t)
 }

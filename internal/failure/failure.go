@@ -29,7 +29,7 @@ const (
 // Of returns the kind of an error.
 func Of(err error) Kind {
 	switch {
-	case ended(err), invalid(err), distrusted(err):
+	case ended(err), invalid(err), distrusted(err), circling.MatchString(err.Error()):
 		return Final
 	case lasting(err):
 		return Lasting
@@ -72,8 +72,10 @@ var unsendable = regexp.MustCompile(`(?i)` +
 	`|\bunsupported (?:protocol )?scheme\b` +
 	`|\bcontentlength=\d+ with (?:nil body|body length)\b` +
 	`|\brequest body larger than specified content length\b` +
-	`|\bcan't write control character in request\.url\b` +
-	`|\bstopped after \d+ redirects\b`)
+	`|\bcan't write control character in request\.url\b`)
+
+// circling is for the error of a base that is an http.Client.
+var circling = regexp.MustCompile(`\bstopped after \d+ redirects\b`)
 
 // broken is for errors of what the server has sent, which may call that invalid.
 var broken = regexp.MustCompile(`\b(?:stream|connection) error\b|\bmalformed\b|\btransport connection broken\b`)
@@ -89,6 +91,7 @@ var refused = regexp.MustCompile(`(?i)` +
 	// OAuth 2.0 refuses to issue a token: RFC 6749, section 5.2. oauth2, Google's auth
 	// packages and others have the code in their errors' texts.
 	`\b(?:invalid_grant|invalid_client|unauthorized_client|unsupported_grant_type|invalid_scope)\b` +
+	`|\btoken expired and refresh token is not set\b|\btransport's source is nil\b` + // oauth2
 	// Mocks that have not been told of the request: httpmock, gock, go-vcr.
 	`|\bno responder found\b|\bgock: cannot match any request\b|\brequested interaction not found\b` +
 	// A proxy answers CONNECT with 407.
@@ -131,13 +134,17 @@ func unaddressed(err error) bool {
 		find[net.UnknownNetworkError](err) != nil || find[net.InvalidAddrError](err) != nil
 }
 
+// credentials is for errors of oauth2, and of Google's auth packages, which fetch a
+// token before they send a request.
+var credentials = regexp.MustCompile(`^oauth2(?:/\w+)?: |\bcannot fetch token\b`)
+
 // before reports whether an error is one that comes before anything is sent.
 func before(err error) bool {
 	if o := find[*net.OpError](err); o != nil && dials(*o) {
 		return true
 	}
 	return find[*net.DNSError](err) != nil || distrusted(err) || unaddressed(err) ||
-		refused.MatchString(err.Error()) || invalid(err)
+		refused.MatchString(err.Error()) || credentials.MatchString(err.Error()) || invalid(err)
 }
 
 // dials reports whether an error is one of connecting, be it to a proxy.

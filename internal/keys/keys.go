@@ -133,8 +133,10 @@ func (t *Table[T]) Host(host string) (key string, value T, named, ok bool) {
 		return host, e.value, true, true
 	}
 	bare := bareHost(host)
-	if e, ok := t.exact[bare]; ok {
-		return bare, e.value, true, true
+	if bare != host {
+		if e, ok := t.exact[bare]; ok {
+			return bare, e.value, true, true
+		}
 	}
 	for _, d := range t.domains {
 		if len(bare) > len(d.suffix) && strings.HasSuffix(bare, d.suffix) {
@@ -150,6 +152,26 @@ func (t *Table[T]) Rest() (value T, ok bool) {
 		return value, false
 	}
 	return *t.all, true
+}
+
+// Find returns the entry of a key as people write it: of a model, a host or any other
+// name, else that for the rest. names are what requests of such a key may be known by.
+func (t *Table[T]) Find(written string) (names []string, value T, ok bool) {
+	shown, name := canonical(written)
+	names = []string{written, shown, name, Short(written)}
+	host := bareHost(strings.ToLower(name))
+	names = append(names, host)
+	key, value, ok := t.Model(written)
+	if !ok {
+		key, value, _, ok = t.Host(host)
+	}
+	if ok {
+		names = append(names, key)
+	} else {
+		value, ok = t.Rest()
+	}
+	slices.Sort(names)
+	return slices.Compact(names), value, ok
 }
 
 // canonical returns a key without what does not matter, as it is to be shown and as

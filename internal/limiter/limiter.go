@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,13 +36,15 @@ type Limiter struct {
 	store Store         // nil: the quota is nobody else's
 	file  *dayfile.File // where limits of a day are written down; nil: nowhere
 	name  string        // under which
-	named bool          // it stays when it is idle
+	owner any           // whatever has made it
 
 	shared    *Shared                             // nil: the quota is nobody else's
 	tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
 	outages   *Outages                            // that tell was called for
 	exchanged func(took time.Duration, err error) // called after each exchange; nil: nothing
 
+	named   atomic.Bool             // it stays when it is idle
+	version atomic.Uint64           // of the quotas that it keeps to
 	tokens  atomic.Bool             // it has limits of tokens
 	waiting atomic.Int64            // how many wait
 	paused  atomic.Bool             // there is something in pauses
@@ -69,47 +70,13 @@ type Limiter struct {
 // has another one.
 var ErrForgotten = errors.New("tollgate: limiter forgotten")
 
+// ErrStale is the error of a request that belongs to other quotas than the limiter
+// keeps by now: it has to find its limiter anew.
+var ErrStale = errors.New("tollgate: other quotas")
+
 // ErrRejected is the error of a request that was turned away: its Rejection says
 // why.
 var ErrRejected = errors.New("tollgate: rejected")
-
-// Options say what a limiter keeps.
-type Options struct {
-	Limits    []refill.Limit
-	File      *dayfile.File                       // nil: what was spent of a day is not written down
-	Name      string                              // under which it is
-	Shared    *Shared                             // nil: the quota is nobody else's
-	Tell      func(error)                         // called when the store no longer answers, and with nil when it does again; nil: not
-	Told      *Outages                            // of all keys that Tell is one for; nil: this one alone
-	Named     bool                                // the key is configured by name: it is never forgotten
-	Exchanged func(took time.Duration, err error) // called after each exchange with the store; nil: nothing
-	Memory    *engine.Memory                      // what was learned of the key before; nil: nothing
-}
-
-// New returns the limiter of a key.
-func New(key string, o Options) *Limiter {
-	l := &Limiter{key: key, file: o.File, name: o.Name, named: o.Named, at: refill.Never, tellAt: refill.Never}
-	l.onTimer, l.onTeller = l.ring, l.told
-	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
-	if s := o.Shared; s != nil {
-		l.store = s.Store(key)
-		l.shared, l.tell, l.outages, l.exchanged = s, o.Tell, o.Told, o.Exchanged
-		if l.outages == nil {
-			l.outages = new(Outages)
-		}
-		c.Shared = &engine.Shared{OnError: s.OnError, Instances: int64(max(s.Instances, 1)), Timeout: s.timeout()}
-	}
-	if c.Memory = o.Memory; c.Memory != nil {
-		l.tokens.Store(true) // for all that is known
-	}
-	for _, x := range o.Limits {
-		l.counts(x)
-	}
-	n := Now()
-	l.looked, l.ahead = n.Mono, n.Wall-n.Mono
-	l.engine = engine.New(n, c)
-	return l
-}
 
 // counts notes that there is such a limit.
 func (l *Limiter) counts(x refill.Limit) {
@@ -120,6 +87,12 @@ func (l *Limiter) counts(x refill.Limit) {
 
 // Key returns the key that the limits are of.
 func (l *Limiter) Key() string { return l.key }
+
+// Owner returns what Options say it is.
+func (l *Limiter) Owner() any { return l.owner }
+
+// Version returns that of the quotas that it keeps to.
+func (l *Limiter) Version() uint64 { return l.version.Load() }
 
 // CountsTokens reports whether requests draw on limits of tokens.
 func (l *Limiter) CountsTokens() bool { return l.tokens.Load() }
@@ -208,17 +181,26 @@ func (l *Limiter) act(now engine.Now) {
 
 // apply does what is to be done whatever else is.
 func (l *Limiter) apply(d *engine.Decisions) {
+	var moved []*Request
 	for _, list := range [2][]*engine.Request{d.Go, d.Reject} {
 		for _, x := range list {
-			r := x.Owner.(*Request)
+			r := x.Owner.(waiter).Ticket()
+			if x.Rejection != nil && x.Rejection.Reason == engine.Moved {
+				moved = append(moved, r)
+				l.waiting.Add(-1)
+				continue
+			}
 			if x.Rejection != nil && x.Rejection.Reason == engine.Unreachable {
-				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", l.key, l.away)
+				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", Quote(l.key), l.away)
 			}
 			if r.ready != nil {
 				close(r.ready)
 				l.waiting.Add(-1)
 			}
 		}
+	}
+	if len(moved) > 0 {
+		depart(moved)
 	}
 	if len(d.Changes) > 0 {
 		l.news = append(l.news, d.Changes...)
@@ -294,11 +276,18 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.Limiter, r.Owner = l, r
+	r.Limiter, r.Rejection, r.ready, r.Waited = l, nil, nil, 0
+	if r.Owner == nil {
+		r.Owner = r
+	}
 	now := l.lock()
-	if l.forgotten {
+	switch {
+	case l.forgotten:
 		l.mu.Unlock()
 		return ErrForgotten
+	case l.version.Load() != r.Version:
+		l.mu.Unlock()
+		return ErrStale
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		r.Deadline = refill.After(now.Mono, time.Until(deadline))
@@ -307,6 +296,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	r.Told = r.Waiting != nil
 	l.engine.Arrive(now, &r.Request)
 	l.act(now)
+	r.HandOn()
 	if !r.Request.Waiting() {
 		l.mu.Unlock()
 		return r.outcome()
@@ -314,7 +304,13 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	r.ready = make(chan struct{})
 	l.waiting.Add(1)
 	ahead, estimate := l.engine.Joined()
-	r.Queued, r.Next = engine.Outlook(l.engine)
+	if r.Waiting != nil {
+		r.Queue = new(Queue)
+		r.Queue.Waiting, r.Queue.Next = engine.Outlook(l.engine)
+		if _, full := engine.Slots(l.engine, now, &r.Request); full {
+			estimate = refill.Never // who holds a slot does not say for how long
+		}
+	}
 	l.mu.Unlock()
 	if r.Waiting != nil {
 		l.join(r, ahead, estimate)
@@ -345,12 +341,18 @@ func (l *Limiter) join(r *Request, ahead int, estimate time.Duration) {
 // abandon takes a request whose context is done out of the queue.
 func (l *Limiter) abandon(r *Request) {
 	now := l.lock()
-	r.Slots, _ = engine.Slots(l.engine, now, &r.Request)
+	if x, full := engine.Slots(l.engine, now, &r.Request); full {
+		r.Slots = &x
+	}
 	switch {
 	case l.engine.Leave(now, &r.Request):
 		l.waiting.Add(-1)
 	case r.Going(): // let go in the same moment
 		l.engine.Failed(now, &r.Request, false)
+	}
+	if c := r.convoy; c != nil { // or moved on
+		r.convoy = nil
+		c.leave(r)
 	}
 	l.unlock(now)
 }
@@ -385,7 +387,7 @@ func (l *Limiter) Status() (engine.Status, engine.Now) {
 // forget has the limiter take no more requests if nothing would be lost by that,
 // and reports what it has learned, whether that is so, and whether it will be.
 func (l *Limiter) forget() (m *engine.Memory, gone, soon bool) {
-	if l.named || l.file != nil || l.store != nil {
+	if l.named.Load() || l.file != nil || l.store != nil {
 		return nil, false, false
 	}
 	now := l.lock()

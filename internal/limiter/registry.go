@@ -4,6 +4,8 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,30 @@ import (
 
 // A Key names a quota: two hosts may have models of one name.
 type Key struct{ Host, Name string }
+
+// Quote returns a key as messages have it: as it is if it reads like a model's
+// name or a host, else in quotes. A key may come from outside: it could have line
+// breaks in it, or be as long as anything.
+func Quote(key string) string {
+	short := key
+	if len(short) > maxQuoted {
+		short = strings.ToValidUTF8(short[:maxQuoted], "") + "…"
+	}
+	for _, c := range key {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.ContainsRune("-._:/@+*", c):
+		default:
+			return strconv.Quote(short)
+		}
+	}
+	if key == "" || short != key {
+		return strconv.Quote(short)
+	}
+	return key
+}
+
+// maxQuoted is how much of a key is shown, in bytes.
+const maxQuoted = 128
 
 // A Registry holds the limiters of many keys. One whose key is not configured by
 // name is forgotten when it has been idle until all its tokens were back, but for
@@ -93,7 +119,7 @@ func (g *Registry) Drop(k Key, l *Limiter) {
 // Join has two keys draw on the quota of the second, or of the first if the second
 // has none yet. A key that is configured by name keeps its own.
 func (g *Registry) Join(k, whole Key, l *Limiter) {
-	if l.named || k == whole {
+	if l.named.Load() || k == whole {
 		return
 	}
 	s := g.shard(whole)
@@ -137,9 +163,45 @@ func distinct(list []*Limiter) []*Limiter {
 	})
 }
 
+// Named returns the limiters whose keys have a name, at whatever host.
+func (g *Registry) Named(name string) (list []*Limiter) {
+	s := g.shard(Key{Name: name})
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for k, l := range s.limiters {
+		if k.Name == name {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// Each calls f with each key and its limiter, which is dropped if f returns false.
+// Keys that come or go meanwhile may be missed.
+func (g *Registry) Each(f func(Key, *Limiter) bool) {
+	type entry struct {
+		k Key
+		l *Limiter
+	}
+	for i := range g.shards {
+		s := &g.shards[i]
+		s.mu.RLock()
+		list := make([]entry, 0, len(s.limiters))
+		for k, l := range s.limiters {
+			list = append(list, entry{k, l})
+		}
+		s.mu.RUnlock()
+		for _, x := range list {
+			if !f(x.k, x.l) {
+				g.Drop(x.k, x.l)
+			}
+		}
+	}
+}
+
 // arm sees to it that there is a sweep now that l is used.
 func (g *Registry) arm(l *Limiter) {
-	if !l.named && l.file == nil && l.store == nil && !g.armed.Load() {
+	if !l.named.Load() && l.file == nil && l.store == nil && !g.armed.Load() {
 		g.again()
 	}
 }

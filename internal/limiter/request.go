@@ -12,22 +12,23 @@ import (
 type Request struct {
 	engine.Request
 	Limiter *Limiter
+	Version uint64                                  // of the quotas by which it was found to draw on the Limiter
 	Zone    *time.Location                          // where the API's days begin; nil: not known
 	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
 
-	// Set when Waiting is called: how many are in the queue, this one included, and
-	// in how long the first of them goes; refill.Never: that cannot be said.
-	Queued int
-	Next   time.Duration
+	// Queue is the one that it has joined, when Waiting is called.
+	Queue *Queue
 
 	// Waited is how long it has waited, once it does not any more.
 	Waited time.Duration
 
 	// Slots is the limit of requests at once that kept it waiting until its context
-	// was done; zero: none did.
-	Slots refill.Limit
+	// was done; nil: none did.
+	Slots *refill.Limit
 
-	ready chan struct{} // closed when it may go, or was turned away; nil: it does not wait
+	convoy *convoy       // which it moves in to another limiter; nil: it does not
+	step   step          // in that
+	ready  chan struct{} // closed when it may go, or was turned away; nil: it does not wait
 
 	next   *Request // in Limiter.reports
 	listed atomic.Bool
@@ -37,9 +38,24 @@ type Request struct {
 
 const unsent = -1
 
+// A Queue is what there is to be seen of a queue.
+type Queue struct {
+	Waiting int           // how many
+	Next    time.Duration // in how long the first of them goes; refill.Never: that cannot be said
+}
+
+// A waiter is what the engine knows as the owner of a request: that itself, or what
+// it is embedded in.
+type waiter interface{ Ticket() *Request }
+
+// Ticket returns the request, also of what it is embedded in.
+func (r *Request) Ticket() *Request { return r }
+
 // outcome says what has become of a request that does not wait any more.
 func (r *Request) outcome() error {
 	switch {
+	case r.Rejection != nil && r.Rejection.Reason == engine.Moved:
+		return ErrStale
 	case r.Rejection != nil && r.Rejection.Err != nil:
 		return r.Rejection.Err
 	case r.Rejection != nil:

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
 )
@@ -63,7 +64,7 @@ func (s *Shared) turn() (done func()) {
 func (l *Limiter) exchange(b share.Batch) {
 	done := l.shared.turn()
 	now := l.lock()
-	patience := l.engine.Patience(now)
+	patience := engine.Patience(l.engine, now)
 	l.unlock(now)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	began := Mono()

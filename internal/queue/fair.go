@@ -69,6 +69,9 @@ func (f *Fair[T]) Head() *Waiter[T] {
 	return f.plain.Head()
 }
 
+// Last returns who has the last place, while nobody has a class.
+func (f *Fair[T]) Last() *Waiter[T] { return f.plain.Last() }
+
 // Push puts w in its place, behind those of the same one.
 func (f *Fair[T]) Push(w *Waiter[T], now time.Duration) {
 	if f.classes == nil {
@@ -163,6 +166,16 @@ func (f *Fair[T]) All(do func(*Waiter[T]) bool) {
 		return
 	}
 	f.plain.All(do)
+}
+
+// From calls f with the waiters at the given place and behind it, as All does. Where
+// somebody has a class there are no such places: it calls f with all.
+func (f *Fair[T]) From(place uint64, do func(*Waiter[T]) bool) {
+	if f.classes != nil {
+		f.All(do)
+		return
+	}
+	f.plain.From(place, do)
 }
 
 // Reweigh gives every waiter the weight that f returns.

@@ -1,6 +1,9 @@
 package queue
 
-import "time"
+import (
+	"sort"
+	"time"
+)
 
 // Expire returns when the first of those is to be told who have to be, or
 // earlier; 0: there are none.
@@ -78,4 +81,17 @@ func (q *Queue[T]) Late(from uint64, most int, strict bool, turn func(Weight) ti
 		}
 	}
 	return 0
+}
+
+// From calls f with those at the given place and behind it, in order, until it returns
+// false. f must not change the queue.
+func (q *Queue[T]) From(place uint64, f func(*Waiter[T]) bool) {
+	for _, c := range q.chunks[q.find(place):] {
+		k := sort.Search(len(c.list), func(i int) bool { return c.list[i].Place >= place })
+		for _, w := range c.list[k:] {
+			if !f(w) {
+				return
+			}
+		}
+	}
 }

@@ -185,6 +185,17 @@ func (b *Bucket) Elsewhere(now, at time.Duration, n int64) {
 	b.rule.spend(at, n)
 }
 
+// Inherit counts n tokens as spent at the time given, by a limit that was kept by
+// another rule: they did not have to keep to the burst of this one.
+func (b *Bucket) Inherit(now, at time.Duration, n int64) {
+	if s, ok := b.rule.(*steady); ok {
+		s.sent = max(s.sent, soon(at, s.span(min(n, s.burst))))
+		s.reached = soon(max(s.reached, at), s.span(n))
+		return
+	}
+	b.Elsewhere(now, at, n)
+}
+
 // Lower says that no more than left tokens are there, and that all are back in
 // full from now, or that this is not known if full is negative.
 func (b *Bucket) Lower(now time.Duration, left int64, full time.Duration) {
@@ -256,6 +267,17 @@ func (b *Bucket) Drain(until time.Duration, anew bool, pace int64) {
 	}
 }
 
+// EndDay has all of a day's limit back at the given time, as the server has said, and
+// drains it until then.
+func (b *Bucket) EndDay(now, until time.Duration) {
+	b.clock.DayEnds(now, until)
+	if d, ok := b.rule.(*days); ok {
+		lo, _ := b.clock.bounds(now)
+		d.over(until + lo)
+	}
+	b.dry, b.ramp = until, nil
+}
+
 // Even ends the time in which tokens come back one at a time.
 func (b *Bucket) Even() { b.ramp = nil }
 
@@ -286,6 +308,9 @@ func (b *Bucket) LeaveCalendar() {
 
 // Shift has all that was spent be so much longer ago: the machine was asleep.
 func (b *Bucket) Shift(by time.Duration) { b.rule.shift(by) }
+
+// Flying is how many tokens are on their way.
+func (b *Bucket) Flying() int64 { return b.held() }
 
 // Held is how many tokens of a limit without a Per are taken.
 func (b *Bucket) Held() int64 {

@@ -16,6 +16,7 @@ type Clock struct {
 	local  time.Duration // how far the machine's clock is ahead of now
 	woken  time.Duration // when it last jumped ahead
 	zone   *time.Location
+	told   bool // the server has said when its days end, in another zone than it is known for
 
 	odd          int           // responses in a row that contradict the bounds
 	oddLo, oddHi time.Duration // the bounds that those agree on
@@ -69,12 +70,35 @@ func (c *Clock) bounds(now time.Duration) (lo, hi time.Duration) {
 	return c.lo - d, c.hi + d
 }
 
-// Zone says where the server's days begin. nil: where it was said before.
+// Zone says where the server's days begin, unless the server has said so itself. nil:
+// where it was said before.
 func (c *Clock) Zone(zone *time.Location) {
-	if zone != nil && zone != c.zone {
+	if zone != nil && zone != c.zone && !c.told {
 		c.zone, c.begin, c.end = zone, 0, 0
 	}
 }
+
+// DayEnds takes in that the server has said that its day ends at the given time. If
+// that is another time of day than it is known for, and a quarter of an hour by the
+// clock, all its days end then from now on: zones differ by quarters. Another time is
+// that of this day alone.
+func (c *Clock) DayEnds(now, at time.Duration) {
+	lo, hi := c.bounds(now)
+	end := at + (lo+hi)/2
+	const quarter = 15 * time.Minute
+	whole := end.Round(quarter)
+	if off := (end - whole).Abs(); off > near || (c.next(now+(lo+hi)/2, Day)-end).Abs() <= near {
+		return
+	}
+	east := -(whole % Day)
+	if east <= -Day/2 {
+		east += Day
+	}
+	c.zone, c.told, c.begin, c.end = time.FixedZone("", int(east/time.Second)), true, 0, 0
+}
+
+// near is how far from a boundary a hint of hours may end: it takes a while to come.
+const near = 90 * time.Second
 
 // Wall tells what the machine's clock shows, as the time since 1970, and returns
 // how far it has jumped since it was last told, if by more than a second.

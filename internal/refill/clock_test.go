@@ -140,3 +140,53 @@ func TestClockNext(t *testing.T) {
 		}
 	}
 }
+
+// A server that says when its day ends is believed over the zone that it is known
+// for, from then on where that is the time of a zone.
+func TestDayEnds(t *testing.T) {
+	const now = 3 * time.Hour // since 1970, midnight UTC
+	pst := time.FixedZone("PST", -8*3600)
+	for _, test := range []struct {
+		name      string
+		at        time.Duration
+		today     time.Duration // when its days end then
+		afterThat time.Duration
+	}{
+		{"as it is known", 8 * time.Hour, 8 * time.Hour, 32 * time.Hour},
+		{"as it is known, and a little later", 8*time.Hour + time.Minute, 8 * time.Hour, 32 * time.Hour},
+		{"in UTC", 24 * time.Hour, 24 * time.Hour, 48 * time.Hour},
+		{"in UTC, and a little earlier", 24*time.Hour - time.Minute, 24 * time.Hour, 48 * time.Hour},
+		{"in India", 18*time.Hour + 30*time.Minute, 18*time.Hour + 30*time.Minute, 42*time.Hour + 30*time.Minute},
+		{"east of the date line", 11 * time.Hour, 11 * time.Hour, 35 * time.Hour},
+		{"at a time of no zone", 20*time.Hour + 7*time.Minute, 8 * time.Hour, 32 * time.Hour},
+	} {
+		c := NewClock(0)
+		c.Zone(pst)
+		c.DayEnds(now, test.at)
+		c.Zone(pst) // as each request says again
+		if got := c.DayOver(now); got != test.today {
+			t.Errorf("%s: the day is over at %v, want %v", test.name, got, test.today)
+		}
+		if got := c.DayOver(test.today); got != test.afterThat {
+			t.Errorf("%s: the next day is over at %v, want %v", test.name, got, test.afterThat)
+		}
+	}
+}
+
+// What was spent of a day is back when that ends, as the server has said.
+func TestEndDay(t *testing.T) {
+	c := NewClock(0)
+	c.Zone(time.FixedZone("PST", -8*3600))
+	for _, until := range []time.Duration{5 * time.Hour, 20*time.Hour + 7*time.Minute, 24 * time.Hour} {
+		b := NewBucket(Limit{N: 10, Per: Day, Rule: Calendar}, true, c)
+		b.Take(0, 10)
+		b.Spend(time.Hour, 10)
+		b.EndDay(3*time.Hour, until)
+		if got := b.Free(until - 1); got > 0 {
+			t.Errorf("until %v: %d are there before", until, got)
+		}
+		if got := b.Free(until); got != 10 {
+			t.Errorf("until %v: %d are back, want 10", until, got)
+		}
+	}
+}

@@ -108,4 +108,20 @@ func (d *days) settle(now, at time.Duration, n int64) {
 	}
 }
 
+// over has what was spent until now back at the given time of the server, if not
+// before.
+func (d *days) over(at time.Duration) {
+	kept, n := d.spent[:0], int64(0)
+	for _, s := range d.spent {
+		if s.at <= at {
+			kept = append(kept, s)
+		} else {
+			n += s.n
+		}
+	}
+	if d.spent = kept; n > 0 {
+		d.book(at, n)
+	}
+}
+
 func (d *days) shift(time.Duration) {} // by the server's clock already

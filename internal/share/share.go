@@ -52,6 +52,7 @@ type Claim struct {
 	refill.Limit       // N is as the process is configured; None: others are
 	Told         int64 // as the server has stated it; None: it has not
 	News         bool  // that was not told the store before
+	Set          bool  // N is another one than the process was configured with before
 	Holding      int64 // the tokens that the process holds of it, if it has no Per
 }
 
