@@ -154,7 +154,8 @@ func (w *world) rejected(t, came *ticket, most time.Duration, daily bool) {
 	}
 	if t != came && !m.blind {
 		overtaken := m.classes != nil && (!w.plain() || m.vague || m.now+last > t.until)
-		ok = ok && (t.MaxWait > 0 && t.until <= m.now || overtaken)
+		slept := t.until < refill.Never && t.until-t.overslept <= m.now
+		ok = ok && (t.MaxWait > 0 && t.until <= m.now || overtaken || slept)
 	}
 	if !ok || x.After < 0 {
 		w.fail("place %d is turned away for no reason: %+v", t.Place, x)

@@ -107,9 +107,7 @@ func New(now Now, c Config) *Engine {
 func (e *Engine) at(now Now) {
 	e.t, e.wall = max(e.t, now.Mono), now.Wall
 	if jump := e.limits.clock.Wall(e.t, e.wall); jump > 0 {
-		for _, l := range e.limits.list {
-			l.Shift(jump)
-		}
+		overslept(e, jump)
 	}
 	e.land()
 	for _, l := range e.limits.list {

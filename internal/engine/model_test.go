@@ -43,6 +43,7 @@ type ticket struct {
 	late      time.Duration // the same, as the engine may have it
 	closed    bool
 	left      bool          // the queue
+	overslept time.Duration // the longest sleep while it waited
 	asleep    time.Duration // how long the machine slept since they were spent
 	failed    bool          // it never reached the server
 	heard     bool          // it was answered
@@ -80,6 +81,9 @@ func newModel(local time.Duration, list []refill.Limit) *model {
 // at lets time pass.
 func (m *model) at(now, wall time.Duration) {
 	if jump := m.clock.wall(now, wall); jump > 0 {
+		for _, t := range m.queue {
+			t.overslept = max(t.overslept, jump)
+		}
 		for _, t := range m.gone {
 			if t.spent != none {
 				t.asleep += jump
