@@ -12,7 +12,6 @@ local KEEP = 60000000  -- for so long a limit is in force that nobody has claime
 local STEP = 2000000   -- a clock that goes back by more has been set
 local LEAD = 8         -- requests in a row that a slot goes to, before it is others' turn
 local RECENT = 250000  -- who asked so lately, and has got all, is about to ask for more
-local LONG = 100000    -- who comes to wait for longer begins with the others
 local HOLD = 10000     -- for so long it may do so before others have what it would
 local SHORT = 250000   -- between looks for tokens that cost less than was thought
 local SWEEP = 30000000 -- between looks for processes that are gone
@@ -245,7 +244,7 @@ end
 if again then
 	granted, dues = row[5], row[6]
 elseif #asks > 0 then
-	local lead, phi, last = 0, weight(asks[1]), asks[1]
+	local lead, phi, last, long = 0, weight(asks[1]), asks[1], 0
 	local slack = math.max(2 * phi, 1 / 64) -- that processes may be apart
 	tags[1] = math.max(meta.v, row[3])
 	for i, c in ipairs(asks) do
@@ -261,6 +260,7 @@ elseif #asks > 0 then
 		end
 		l.pre[#asks + 1] = sum
 		if l.per == 0 then lead = LEAD * phi end
+		if l.per < DAY then long = math.max(long, l.per / 4) end
 	end
 	-- when is when the i-th ask has its tokens, after those of others, and whether
 	-- that is certain.
@@ -322,7 +322,7 @@ elseif #asks > 0 then
 	if due then
 		local c, least = asks[granted + 1], math.huge
 		for _, w in ipairs(rivals) do least = math.min(least, w.tag) end
-		if least < math.huge and not (was and was[3] > 0) and due > now + LONG then
+		if least < math.huge and not (was and was[3] > 0) and long > 0 and due > now + long then
 			row[3] = math.min(math.max(row[3], least), least + slack) -- what there was is gone: nobody owes for it
 		end
 		waiters[me] = {row[3], due, #asks - granted, tags[granted + 2] - tags[granted + 1], c[1], c[2], c[3], now}

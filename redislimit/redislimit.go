@@ -8,10 +8,53 @@
 //
 // All that have the same Redis, the same Prefix and the same key keep to its quota
 // together, in equal parts where they wait. (A key is a model's name: two APIs
-// that have models of one name need a Prefix each.) Tokens are counted by the clock of Redis, in one script
-// call per decision; what is kept of a key is one value of Redis of a few
-// kilobytes, which expires. It runs on Redis 5 and later, on Redis Cluster and on
-// Valkey.
+// that have models of one name need a Prefix each.) Tokens are counted by the clock
+// of Redis, in one script call per decision. What is kept of a key is a hash and a
+// string for each limit, a few kilobytes together, which expire. It runs on Redis 5
+// and later, on Redis Cluster and on Valkey.
+//
+// # What is promised
+//
+// While Redis answers, no more than N is used in any Per, and no slot of Concurrency
+// twice, however many processes come and go and whatever messages are lost, repeated,
+// delayed or overtake each other: what a process tells is numbered and told again
+// until it is answered. Each of these faults costs at most one more N, once:
+//
+//   - Redis is emptied, restarted without its data, fails over to a replica that has
+//     missed the last writes, or has its clock set back by more than two seconds.
+//     The next exchange of each process finds that out, and it tells again what it
+//     has spent; one that is idle does so within half a Per, five minutes at most
+//     (where a Per is ten seconds or longer).
+//     What ended processes have spent is not known any more.
+//   - The clock of Redis is set forward: tokens are back that much too early. Slots
+//     stay with those who hold them.
+//   - Redis does not answer, with FallBack and the right Instances: processes that
+//     had more than their part just before keep it for that Per. What is sent
+//     meanwhile is told when Redis is back.
+//   - A process stands still for longer than ten seconds while it holds slots.
+//
+// Where a limit's Per is shorter than a few seconds, what is let go and not written
+// yet may be counted as over if Redis hears nothing of the process for as long. A
+// process that has died holds its slots for ten seconds, for twenty if nobody was
+// heard of meanwhile.
+//
+// Processes that wait have equal parts, in turn (start-time fair queuing in units of
+// the scarcest limit). One that comes earlier may use what is idle, and owes nothing
+// for it. Priorities and tenants order the queue of each process; between processes
+// each counts the same, whatever waits in it.
+//
+// Processes may be configured with different numbers: the lowest is in force for
+// all, which Status and Trace.Learned tell, as long as one that has it was heard of
+// in the last minute. Limits of another Per hold for all in the same way. What the
+// server states last holds for all too, and ends with those who know of it.
+//
+// The key has the version of the state's format in it: processes of a release that
+// has another one share a quota among themselves, so that a rolling deploy may use
+// up to twice the quota until it is done.
+//
+// A grant takes one or two exchanges, of 20 to 60 µs of Redis each where few
+// processes wait. What falls due within a round trip is granted ahead: the network
+// may be slow.
 //
 // # Redis in operation
 //
@@ -40,8 +83,7 @@
 // Concurrency that it holds; it takes new ones when it goes on. Those that its open
 // requests had are in use twice until these end.
 //
-// A quota is one key, and so in one slot of a Cluster, which may be moved at any
-// time. When a shard of a redis.Ring dies, its quotas are counted by each process
+// The keys of a quota are in one slot of a Cluster, which may be moved at any time. When a shard of a redis.Ring dies, its quotas are counted by each process
 // alone until the ring has noticed it, and anew from then on.
 //
 // For TLS set the client's TLSConfig.
@@ -92,7 +134,8 @@ type Options struct {
 
 	// Timeout is that of each call to Redis, whatever those of the client are.
 	// 0: 100 ms. Longer ones delay nobody longer than once: from then on, until
-	// Redis answers again, OnError says what is done.
+	// Redis answers again, OnError says what is done. Meanwhile calls are given
+	// more time: a Redis that is far away is found out to be.
 	Timeout time.Duration
 }
 

@@ -27,7 +27,7 @@ var (
 
 // grace is how long after it was due a process may come for its tokens before
 // others have them.
-const grace = 250 * time.Millisecond
+const grace = 500 * time.Millisecond
 
 // version is that of the state's format: processes that know another one do not
 // meet.
