@@ -52,7 +52,7 @@
 // has another one share a quota among themselves, so that a rolling deploy may use
 // up to twice the quota until it is done.
 //
-// A grant takes one or two exchanges, of 20 to 60 µs of Redis each where few
+// A grant takes one or two exchanges, of 40 to 60 µs of Redis each where few
 // processes wait. What falls due within a round trip is granted ahead: the network
 // may be slow.
 //

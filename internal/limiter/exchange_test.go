@@ -334,7 +334,10 @@ func TestSharedAhead(t *testing.T) {
 			})
 		}
 		time.Sleep(150 * time.Millisecond)
-		refuse(first, engine.Refusal{Wait: time.Second})
+		mu.Lock()
+		r := first
+		mu.Unlock()
+		refuse(r, engine.Refusal{Wait: time.Second})
 		wg.Wait()
 		if len(went) != 5 || went[4] < 1150*time.Millisecond {
 			t.Errorf("they went after %v, want none for 1s after 150ms", went)
