@@ -56,7 +56,17 @@ func (e *Engine) join(r *Request) {
 	if r.Deadline < w.Until {
 		w.Until, r.due, w.Expire = r.Deadline, PastDeadline, false
 	}
-	n, turn, slowest := e.foresee(r)
+	var n int
+	var turn time.Duration
+	var slowest refill.Limit
+	if w.Class != nil {
+		n, turn, slowest = e.ranks.foresee(e, r)
+	} else { // and nobody else has one
+		var sum queue.Weight
+		n, sum = e.queue.Before(w.Place)
+		sum = sum.Plus(w.Weight)
+		turn, slowest = e.turn(&sum)
+	}
 	e.ahead, e.estimate = n, turn-e.t
 	x := &Rejection{Limit: slowest, After: turn - e.t}
 	switch {
@@ -80,30 +90,6 @@ func (e *Engine) join(r *Request) {
 		return
 	}
 	e.reject(r, x)
-}
-
-// foresee returns how many go before a request that comes now, and estimates when its
-// turn comes and which limit takes the longest until then.
-func (e *Engine) foresee(r *Request) (n int, turn time.Duration, slowest refill.Limit) {
-	w := &r.waiter
-	if w.Class == nil { // and nobody else has one
-		n, sum := e.queue.Before(w.Place)
-		sum = sum.Plus(w.Weight)
-		turn, slowest = e.turn(&sum)
-		return n, turn, slowest
-	}
-	// To find its place takes its time: if it is early enough as the last one of all,
-	// that does not matter.
-	sum := e.queue.Sum().Plus(w.Weight)
-	if turn, slowest = e.turn(&sum); !r.Told && turn <= w.Until && turn < refill.Never && e.backoff.long <= e.t && (slowest.Per < refill.Day || turn <= e.t) {
-		return e.queue.Len(), turn, slowest
-	}
-	e.ranks.price(e)
-	n, turn = e.queue.Ahead(w, e.t, func(sum queue.Weight) (at time.Duration) {
-		at, slowest = e.turn(&sum)
-		return at
-	})
-	return n, turn, slowest
 }
 
 // reject turns a request away.
