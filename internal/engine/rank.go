@@ -71,6 +71,14 @@ func (k *ranks) joined(e *Engine) {
 	}
 }
 
+// wake returns when to look at the queue again on account of who goes before whom.
+func (k *ranks) wake(e *Engine) time.Duration {
+	if k.judge > 0 && e.queue.Classed() {
+		return min(max(k.judge, e.t), e.queue.Rises(e.t))
+	}
+	return e.queue.Rises(e.t)
+}
+
 // price has tenants share what the limit counts that those who wait will wait for
 // longest. It remains the one until another is clearly scarcer: or who goes first would
 // depend on how the two change places.

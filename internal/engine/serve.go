@@ -119,6 +119,7 @@ func (e *Engine) serve() {
 	if e.shared.up() {
 		e.next()
 		e.shared.serve(e)
+		e.wake = min(e.wake, e.ranks.wake(e))
 		return
 	}
 	for w := e.next(); w != nil; w = e.next() {
@@ -142,7 +143,7 @@ func (e *Engine) serve() {
 		}
 		hold(&e.limits, e.t, &r.cost)
 		if e.queue.Classed() {
-			at = min(at, e.queue.Rises(e.t))
+			at = min(at, e.ranks.wake(e))
 		}
 		e.wake = at
 		if x := e.queue.Expire(); x > 0 {
