@@ -18,9 +18,12 @@ const (
 	// engine waits between its attempts.
 	againFirst = 450 * time.Millisecond
 	againLast  = 5 * time.Second
-	// fineFor is for how long, after a look that has found nothing wrong, the
-	// exchanges of a key that fail are taken for that key's alone.
+	// fineFor is for how long, after a look that has found nothing wrong, an
+	// exchange that takes its time is no reason for another one.
 	fineFor = 5 * time.Second
+	// maxOnes is of how many troubles of some keys each it is known that they were
+	// told.
+	maxOnes = 1000
 )
 
 // A health is what is known of whether Redis answers, for all keys of a client.
@@ -34,7 +37,8 @@ type health struct {
 	mu    sync.Mutex
 	parts map[string]*part           // that do not answer, by address
 	ones  map[string]*limiter.Outage // of troubles that some keys have, by what they are
-	fine  map[string]time.Time       // when a look at a part has found nothing wrong
+	looks map[string]*glance         // the last one at each part
+	fine  map[string]time.Time       // when one has found nothing wrong
 	lost  int                        // keys whose state was lost since that was told
 	told  time.Time                  // when it was
 }
@@ -46,6 +50,13 @@ type part struct {
 	next   time.Time // when to try it again
 	trying bool
 	looked bool // a look has found nothing wrong: the next attempt is an exchange
+}
+
+// A glance is a look that is under way until done is closed.
+type glance struct {
+	began time.Time
+	done  chan struct{}
+	err   error // what is wrong; nil: nothing
 }
 
 // where is the address of the part that has a key. "": all of Redis is one part, or
@@ -96,16 +107,21 @@ func (h *health) enter(where string) (p *part, try bool) {
 }
 
 // looked notes that a look at a part has found nothing wrong.
-func (h *health) looked(where string, p *part) {
+func (h *health) looked(where string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.fine == nil {
 		h.fine = make(map[string]time.Time)
 	}
 	h.fine[where] = time.Now()
-	if p != nil {
-		p.trying, p.looked, p.next = false, true, time.Now()
-	}
+}
+
+// postpone leaves the attempt at a part, which a look has found well, to the next
+// exchange.
+func (h *health) postpone(p *part) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p.trying, p.looked, p.next = false, true, time.Now()
 }
 
 // seemsFine reports whether a look has found nothing wrong just now.
@@ -116,8 +132,8 @@ func (h *health) seemsFine(where string) bool {
 }
 
 // fall notes a trouble and returns its Outage. fresh: it is a new one, whose
-// trouble is to be settled.
-func (h *health) fall(where string, t limiter.Trouble, k kind) (o *limiter.Outage, fresh bool) {
+// trouble is to be settled. tried: the part was being tried.
+func (h *health) fall(where string, t limiter.Trouble, k kind, tried bool) (o *limiter.Outage, fresh bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	name := "Redis"
@@ -125,16 +141,18 @@ func (h *health) fall(where string, t limiter.Trouble, k kind) (o *limiter.Outag
 		name += " at " + where
 	}
 	p := h.parts[where]
-	if k&single != 0 {
+	switch {
+	case k&single == 0:
+		delete(h.fine, where)
+	case p != nil && !tried:
+		return p.outage, false // from before that
+	default:
 		if p != nil { // it answers, though not as it should
 			h.rise(where, p)
 		}
 		if o = h.ones[t.What]; o == nil {
-			if h.ones == nil {
-				h.ones = make(map[string]*limiter.Outage)
-			}
 			o, fresh = h.shared.NewOutage(name, t), true
-			h.ones[t.What] = o
+			h.note(t.What, o)
 		}
 		return o, fresh
 	}
@@ -170,14 +188,20 @@ func (h *health) narrow(where string, o *limiter.Outage, what string) {
 		delete(h.parts, where)
 		h.down.Add(-1)
 	}
-	if h.ones == nil {
-		h.ones = make(map[string]*limiter.Outage)
-	}
 	if h.ones[what] == nil {
-		h.ones[what] = o
+		h.note(what, o)
 	} else {
 		o.Replace() // there is one that says the same
 	}
+}
+
+// note keeps the Outage of a trouble that some keys have, so that it is told once.
+// The lock is held.
+func (h *health) note(what string, o *limiter.Outage) {
+	if h.ones == nil || len(h.ones) == maxOnes {
+		h.ones = make(map[string]*limiter.Outage) // those that go on are told again
+	}
+	h.ones[what] = o
 }
 
 // restored notes that a part has answered to a key that had the Outage before. nil:
