@@ -112,6 +112,12 @@ func trouble(err error, key string, failover bool) (limiter.Trouble, kind) {
 	return t, k
 }
 
+// noWay reports whether an error says that no connection can be made.
+func noWay(err error) bool {
+	var answer redis.Error
+	return err != nil && !errors.As(err, &answer) && !errors.Is(err, errSilent) && definite(err) || errors.Is(err, errTLS) || errors.Is(err, errPlain)
+}
+
 // definite reports whether an error of a connection says all that can be known.
 func definite(err error) bool {
 	var name *net.DNSError

@@ -152,20 +152,28 @@ func (g *guard) ask(ctx context.Context, b share.Batch, trying bool) (r result) 
 		reply, err := g.store.Exchange(ctx, b)
 		done <- result{reply: reply, err: err}
 	}()
-	var slow <-chan time.Time
-	if end, ok := ctx.Deadline(); ok && !trying {
-		t := time.NewTimer(time.Until(end) * 3 / 4)
-		defer t.Stop()
-		slow = t.C
+	// Before it is given up, it is known what is wrong, if anything is.
+	in := g.shared.Timeout * 3 / 4
+	if end, ok := ctx.Deadline(); ok {
+		in = min(in, time.Until(end)*3/4)
 	}
+	slow := time.NewTimer(in)
+	defer slow.Stop()
+	var found <-chan struct{}
 	for {
 		select {
 		case x := <-done:
 			r.reply, r.err = x.reply, x.err
 			return r
-		case <-slow: // what is wrong, if anything is, is known when the time is over
-			if where := g.where(ctx, g.store.keys[0]); !g.seemsFine(where) {
+		case <-slow.C:
+			if where := g.where(ctx, g.store.keys[0]); !trying && !g.seemsFine(where) {
 				r.found = g.look(where, r.began)
+				found = r.found.done
+			}
+		case <-found:
+			if found = nil; noWay(r.found.err) {
+				r.err = r.found.err // go-redis would find that out in its own time
+				return r
 			}
 		case <-ctx.Done():
 			r.err = ctx.Err()

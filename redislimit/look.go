@@ -55,7 +55,7 @@ func servers(ctx context.Context, c redis.UniversalClient, key string) (list []*
 		for _, addr := range o.Addrs {
 			list = append(list, &redis.Options{
 				Addr: addr, Dialer: o.Dialer, TLSConfig: o.TLSConfig, DialTimeout: o.DialTimeout, Protocol: o.Protocol, Username: o.Username, Password: o.Password,
-				CredentialsProvider: o.CredentialsProvider, CredentialsProviderContext: o.CredentialsProviderContext,
+				CredentialsProvider: o.CredentialsProvider, CredentialsProviderContext: o.CredentialsProviderContext, StreamingCredentialsProvider: o.StreamingCredentialsProvider,
 			})
 		}
 	case *redis.Ring:
@@ -66,7 +66,7 @@ func servers(ctx context.Context, c redis.UniversalClient, key string) (list []*
 		for _, addr := range o.Addrs {
 			list = append(list, &redis.Options{
 				Addr: addr, Dialer: o.Dialer, TLSConfig: o.TLSConfig, DialTimeout: o.DialTimeout, Protocol: o.Protocol, Username: o.Username, Password: o.Password, DB: o.DB,
-				CredentialsProvider: o.CredentialsProvider, CredentialsProviderContext: o.CredentialsProviderContext,
+				CredentialsProvider: o.CredentialsProvider, CredentialsProviderContext: o.CredentialsProviderContext, StreamingCredentialsProvider: o.StreamingCredentialsProvider,
 			})
 		}
 	}
