@@ -29,11 +29,14 @@ type guard struct {
 	answered time.Time       // when an exchange was answered the last time; zero: never
 }
 
+// key is the key of Redis that errors name.
+func (g *guard) key() string { return g.store.name() }
+
 // Exchange implements limiter.Store.
 func (g *guard) Exchange(ctx context.Context, b share.Batch) (share.Reply, error) {
 	where := ""
 	if g.down.Load() > 0 {
-		where = g.where(ctx, g.store.keys[0])
+		where = g.where(ctx, g.key())
 	}
 	p, try := g.enter(where)
 	if p != nil && (!try || !g.clear(ctx, where, p)) {
@@ -75,7 +78,7 @@ func (g *guard) well(where string, lost bool) error {
 		g.restored(where, had)
 	}
 	if had == nil && lost && now.Sub(last) < forgets {
-		return g.forgot(g.store.keys[0], now)
+		return g.forgot(g.key(), now)
 	}
 	return nil
 }
@@ -124,7 +127,7 @@ func (g *guard) clear(ctx context.Context, where string, p *part) bool {
 			g.looked(where)
 			return true
 		}
-		t, k := trouble(found.err, g.store.keys[0], g.failsOver())
+		t, k := trouble(found.err, g.key(), g.failsOver())
 		if o, fresh := g.fall(where, t, k&^unclear, true); fresh {
 			o.Settle(t)
 		}
@@ -166,7 +169,7 @@ func (g *guard) ask(ctx context.Context, b share.Batch, trying bool) (r result) 
 			r.reply, r.err = x.reply, x.err
 			return r
 		case <-slow.C:
-			if where := g.where(ctx, g.store.keys[0]); !trying && !g.seemsFine(where) {
+			if where := g.where(ctx, g.key()); !trying && !g.seemsFine(where) {
 				r.found = g.look(where, r.began)
 				found = r.found.done
 			}
@@ -185,8 +188,8 @@ func (g *guard) ask(ctx context.Context, b share.Batch, trying bool) (r result) 
 // explain returns the Outage of an exchange that has failed, of a part that was being
 // tried or not. While a look is under way its trouble is not settled.
 func (g *guard) explain(ctx context.Context, r result, tried bool) *limiter.Outage {
-	where := g.where(ctx, g.store.keys[0])
-	t, k := trouble(r.err, g.store.keys[0], g.failsOver())
+	where := g.where(ctx, g.key())
+	t, k := trouble(r.err, g.key(), g.failsOver())
 	if k&unclear != 0 && timeout(r.err) {
 		t.What = fmt.Sprintf("unreachable: no answer within %v", g.shared.Timeout)
 	}
@@ -232,6 +235,6 @@ func (g *guard) behind(where string, found error, t limiter.Trouble) (limiter.Tr
 		g.looked(where)
 		return t, passing | single
 	}
-	t, k := trouble(found, g.store.keys[0], g.failsOver())
+	t, k := trouble(found, g.key(), g.failsOver())
 	return t, k &^ unclear
 }

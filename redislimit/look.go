@@ -25,7 +25,7 @@ const lookTime = time.Second
 // over is that the time is over.) nil: nothing is wrong.
 func look(ctx context.Context, c redis.UniversalClient, s *store) error {
 	var first error
-	for _, o := range servers(ctx, c, s.keys[0]) {
+	for _, o := range servers(ctx, c, s.name()) {
 		err := lookAt(ctx, o, s)
 		var answer redis.Error
 		if errors.As(err, &answer) && strings.HasPrefix(answer.Error(), "MOVED ") {
@@ -123,6 +123,9 @@ func lookAt(ctx context.Context, from *redis.Options, s *store) error {
 }
 
 func timedOut(ctx context.Context, err error) bool { return ctx.Err() != nil || timeout(err) }
+
+// name is the key whose slot those of a cluster are in.
+func (s *store) name() string { return s.keys[0] }
 
 // beside returns a store of a key beside that of s, in the same slot of a cluster.
 func (s *store) beside(c redis.UniversalClient) *store {
