@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,11 +15,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
 )
 
 // lookTime is the longest that a look takes.
 const lookTime = time.Second
+
+// ample is a limit whose tokens a look takes, so that something has to be written.
+var ample = refill.Limit{Unit: refill.Requests, N: 1 << 30, Per: time.Second, Rule: refill.Window}
 
 // look finds out what is wrong with Redis: it makes an exchange about a key beside
 // that of s, over a connection of its own, and tries each step once. (go-redis
@@ -109,7 +115,7 @@ func lookAt(ctx context.Context, from *redis.Options, s *store) error {
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c := redis.NewClient(&o)
 	defer c.Close()
-	_, err = s.beside(c).Exchange(ctx, share.Batch{})
+	_, err = s.beside(c).Exchange(ctx, share.Batch{Limits: []refill.Limit{ample}, Asks: []refill.Cost{{1}}})
 	var answer redis.Error
 	switch heard := h.heard(); {
 	case err == nil, errors.As(err, &answer):
@@ -130,6 +136,7 @@ func (s *store) name() string { return s.keys[0] }
 // beside returns a store of a key beside that of s, in the same slot of a cluster.
 func (s *store) beside(c redis.UniversalClient) *store {
 	b := *s
+	b.id = strconv.FormatUint(rand.Uint64(), 36) // or it would be thought to repeat itself
 	b.client, b.keys = c, nil
 	for _, k := range s.keys {
 		b.keys = append(b.keys, k+":look")
