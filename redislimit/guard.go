@@ -36,7 +36,7 @@ func (g *guard) key() string { return g.store.name() }
 func (g *guard) Exchange(ctx context.Context, b share.Batch) (share.Reply, error) {
 	where := ""
 	if g.down.Load() > 0 {
-		where = g.where(ctx, g.key())
+		where = g.where(g.key())
 	}
 	p, try := g.enter(where)
 	if p != nil && (!try || !g.clear(ctx, where, p)) {
@@ -169,7 +169,7 @@ func (g *guard) ask(ctx context.Context, b share.Batch, trying bool) (r result) 
 			r.reply, r.err = x.reply, x.err
 			return r
 		case <-slow.C:
-			if where := g.where(ctx, g.key()); !trying && !g.seemsFine(where) {
+			if where := g.where(g.key()); !trying && !g.seemsFine(where) {
 				r.found = g.look(where, r.began)
 				found = r.found.done
 			}
@@ -188,7 +188,7 @@ func (g *guard) ask(ctx context.Context, b share.Batch, trying bool) (r result) 
 // explain returns the Outage of an exchange that has failed, of a part that was being
 // tried or not. While a look is under way its trouble is not settled.
 func (g *guard) explain(ctx context.Context, r result, tried bool) *limiter.Outage {
-	where := g.where(ctx, g.key())
+	where := g.where(g.key())
 	t, k := trouble(r.err, g.key(), g.failsOver())
 	if k&unclear != 0 && timeout(r.err) {
 		t.What = fmt.Sprintf("unreachable: no answer within %v", g.shared.Timeout)

@@ -60,8 +60,8 @@ type glance struct {
 }
 
 // where is the address of the part that has a key. "": all of Redis is one part, or
-// nobody knows.
-func (h *health) where(ctx context.Context, key string) string {
+// it is not known yet. It asks nobody.
+func (h *health) where(key string) string {
 	h.mu.Lock()
 	_, all := h.parts[""]
 	h.mu.Unlock()
@@ -72,7 +72,9 @@ func (h *health) where(ctx context.Context, key string) string {
 		if all {
 			return "" // and not known where the keys are
 		}
-		n, err = c.MasterForKey(ctx, key)
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		n, err = c.MasterForKey(over, key)
 	case *redis.Ring:
 		n, err = c.GetShardClientForKey(key)
 	}

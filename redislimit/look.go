@@ -54,7 +54,9 @@ func servers(ctx context.Context, c redis.UniversalClient, key string) (list []*
 	case interface{ Options() *redis.Options }:
 		return []*redis.Options{c.Options()}
 	case *redis.ClusterClient:
-		if n, err := c.MasterForKey(ctx, key); err == nil {
+		short, cancel := context.WithTimeout(ctx, lookTime/4) // it may ask each of them, many times
+		defer cancel()
+		if n, err := c.MasterForKey(short, key); err == nil {
 			return []*redis.Options{n.Options()}
 		}
 		o := c.Options()
