@@ -44,9 +44,12 @@ func (g *guard) Exchange(ctx context.Context, b share.Batch) (share.Reply, error
 	}
 	r := g.ask(ctx, b, p != nil)
 	if r.err != nil {
-		return share.Reply{}, g.suffers(g.explain(ctx, r, p != nil))
+		if p == nil {
+			where = g.where(g.key())
+		}
+		return share.Reply{}, g.suffers(g.explain(ctx, r, where, p != nil))
 	}
-	r.reply.Notice = g.well(where, r.reply.Lost)
+	r.reply.Notice = g.well(where, p, r.reply.Lost)
 	return r.reply, nil
 }
 
@@ -66,16 +69,17 @@ func (g *guard) suffers(o *limiter.Outage) *limiter.Outage {
 	return o
 }
 
-// well notes that an exchange was answered. It returns what is to be told if Redis
-// knew nothing of a key that it should have known; after an Outage that was told.
-func (g *guard) well(where string, lost bool) error {
+// well notes that an exchange was answered, in which a part was tried or, nil, was
+// not. It returns what is to be told if Redis knew nothing of a key that it should
+// have known; after an Outage that was told.
+func (g *guard) well(where string, tried *part, lost bool) error {
 	now := time.Now()
 	g.mu.Lock()
 	had, last := g.outage, g.answered
 	g.outage, g.answered = nil, now
 	g.mu.Unlock()
-	if had != nil || g.down.Load() > 0 {
-		g.restored(where, had)
+	if had != nil || tried != nil {
+		g.restored(where, tried, had)
 	}
 	if had == nil && lost && now.Sub(last) < forgets {
 		return g.forgot(g.key(), now)
@@ -187,8 +191,7 @@ func (g *guard) ask(ctx context.Context, b share.Batch, trying bool) (r result) 
 
 // explain returns the Outage of an exchange that has failed, of a part that was being
 // tried or not. While a look is under way its trouble is not settled.
-func (g *guard) explain(ctx context.Context, r result, tried bool) *limiter.Outage {
-	where := g.where(g.key())
+func (g *guard) explain(ctx context.Context, r result, where string, tried bool) *limiter.Outage {
 	t, k := trouble(r.err, g.key(), g.failsOver())
 	if k&unclear != 0 && timeout(r.err) {
 		t.What = fmt.Sprintf("unreachable: no answer within %v", g.shared.Timeout)

@@ -206,13 +206,14 @@ func (h *health) note(what string, o *limiter.Outage) {
 	h.ones[what] = o
 }
 
-// restored notes that a part has answered to a key that had the Outage before. nil:
-// it had none.
-func (h *health) restored(where string, had *limiter.Outage) {
+// restored notes that a part that was tried has answered to a key that had an Outage
+// before. Either may be nil. (An answer to an exchange that was begun before the
+// part fell says nothing.)
+func (h *health) restored(where string, tried *part, had *limiter.Outage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p := h.parts[where]; p != nil {
-		h.rise(where, p)
+	if tried != nil && h.parts[where] == tried {
+		h.rise(where, tried)
 	}
 	if had == nil {
 		return
