@@ -82,7 +82,7 @@ func (g *guard) well(where string, tried *part, lost bool) error {
 		g.restored(where, tried, had)
 	}
 	if had == nil && lost && now.Sub(last) < forgets {
-		return g.forgot(g.key(), now)
+		return g.forgot(g.key(), last, now)
 	}
 	return nil
 }

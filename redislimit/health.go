@@ -39,6 +39,7 @@ type health struct {
 	ones  map[string]*limiter.Outage // of troubles that some keys have, by what they are
 	looks map[string]*glance         // the last one at each part
 	fine  map[string]time.Time       // when one has found nothing wrong
+	rose  time.Time                  // when a part answered again
 	lost  int                        // keys whose state was lost since that was told
 	told  time.Time                  // when it was
 }
@@ -177,6 +178,7 @@ func (h *health) fall(where string, t limiter.Trouble, k kind, tried bool) (o *l
 
 // rise notes that a part answers. The lock is held.
 func (h *health) rise(where string, p *part) {
+	h.rose = time.Now()
 	p.outage.End()
 	delete(h.parts, where)
 	h.down.Add(-1)
@@ -238,11 +240,14 @@ func (h *health) current(p *part) *limiter.Outage {
 	return p.outage
 }
 
-// forgot returns what is told of a key whose state was lost, or nil if that was told
-// of another one just now.
-func (h *health) forgot(key string, now time.Time) error {
+// forgot returns what is told of a key whose state was lost since a time, or nil if
+// that was told of another one just now, or there was an outage meanwhile.
+func (h *health) forgot(key string, since, now time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.rose.After(since) {
+		return nil
+	}
 	h.lost++
 	if now.Sub(h.told) < tellLost {
 		return nil
