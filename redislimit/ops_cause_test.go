@@ -81,7 +81,7 @@ func TestCauses(t *testing.T) {
 			admin := s.Client()
 			defer admin.Close()
 			admin.ConfigSet(t.Context(), "replica-serve-stale-data", "no")
-			if err := admin.SlaveOf(t.Context(), "127.0.0.1", freePort(t)).Err(); err != nil {
+			if err := admin.ReplicaOf(t.Context(), "127.0.0.1", freePort(t)).Err(); err != nil {
 				t.Fatal(err)
 			}
 			return addr(s.Addr())

@@ -24,7 +24,7 @@ func replica(t *testing.T, master *redistest.Server) *redistest.Server {
 	defer c.Close()
 	defer m.Close()
 	host, port, _ := strings.Cut(master.Addr(), ":")
-	if err := errors.Join(m.ConfigSet(t.Context(), "repl-diskless-sync-delay", "0").Err(), c.SlaveOf(t.Context(), host, port).Err()); err != nil {
+	if err := errors.Join(m.ConfigSet(t.Context(), "repl-diskless-sync-delay", "0").Err(), c.ReplicaOf(t.Context(), host, port).Err()); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "the replica is in sync", func() bool {
@@ -42,7 +42,7 @@ func TestFailover(t *testing.T) {
 			return r, func() {
 				c := r.Client()
 				defer c.Close()
-				if err := c.SlaveOf(context.Background(), "NO", "ONE").Err(); err != nil {
+				if err := c.ReplicaOf(context.Background(), "NO", "ONE").Err(); err != nil {
 					t.Error(err)
 				}
 				time.Sleep(500 * time.Millisecond) // what is written in them is lost
