@@ -1,284 +1,425 @@
--- Takes in what a process reports of a quota, and takes tokens for it: see
--- tollgate.Store. Times are in microseconds, by the clock of Redis.
+-- Takes in what a process tells of a quota, and takes tokens for it: see
+-- limiter.Store.
 --
--- KEYS[1] holds all of the quota's state. ARGV is a list of numbers, read in
--- order by arg; the reply is one too.
+-- KEYS[1] is a hash: m has what is known of the key, w who waits, h who holds
+-- tokens of limits of requests at once, p and its name a process, l and its name a
+-- limit, a all processes. Each other key is the ring of one limit. ARGV[1] is the process, ARGV[2] a
+-- list of numbers that arg reads in order; the reply is one too.
 
 local REQUESTS = 0
-local SPENT, UNSPENT, SETTLED, LEVEL, DRAIN, LIMITED, PAUSE, CLOCK = 0, 1, 2, 3, 4, 5, 6, 7
+local MOVE, LEVEL, DRAIN, PAUSE, CLOCK = 0, 1, 2, 3, 4
+local KEEP = 60000000  -- for so long a limit is in force that nobody has claimed since
+local STEP = 2000000   -- a clock that goes back by more has been set
+local LEAD = 8         -- requests in a row that a slot goes to, before it is others' turn
+local RECENT = 250000  -- who asked so lately, and has got all, is about to ask for more
+local LONG = 100000    -- who comes to wait for longer begins with the others
+local HOLD = 10000     -- for so long it may do so before others have what it would
+local SHORT = 250000   -- between looks for tokens that cost less than was thought
+local SWEEP = 30000000 -- between looks for processes that are gone
 
-local at = 0
+local key, me = KEYS[1], ARGV[1]
+local args, at = cmsgpack.unpack(ARGV[2]), 0
 local function arg()
 	at = at + 1
-	return tonumber(ARGV[at])
+	return args[at]
 end
 
-at = 1
-me = ARGV[1]
 now = arg()
 if now == 0 then
 	local t = redis.call('TIME')
 	now = t[1] * 1000000 + t[2]
 end
-local lease, grace = arg(), arg()
-
-local packed = redis.call('GET', KEYS[1])
-state = packed and cmsgpack.unpack(packed) or {l = {}, w = {}}
-
--- The limits, as the process knows them and as they are in force.
-local limits, byid = {}, {}
-local lost = next(state.l) == nil and 1 or 0
-for i = 1, arg() do
-	local unit, n, per, refill, burst = arg(), arg(), arg(), arg(), arg()
-	local id = unit .. ':' .. per .. ':' .. (refill == CALENDAR and per >= DAY and 1 or 0)
-	local l = state.l[id]
-	if not l then
-		l = {r = '', h = '', hn = 0, live = 0, s = 0, e = 0, d = 0}
-		state.l[id] = l
-	end
-	l.id, l.unit, l.per = id, unit, per
-	l.own = {n, refill, burst}
-	limits[i], byid[id] = l, l
-end
-
-local function inforce(l)
-	local f, was = l.f or l.own, l.refill
-	l.n, l.refill, l.burst = f[1], f[2], f[3]
-	if l.burst == 0 then l.burst = l.n end
-	l.span = l.per * (1 + DRIFT)
-	l.gap = l.span / math.max(l.n, 1)
-	l.grain = math.max(math.ceil(l.per / SLOTS), 1000)
-	if not was or (was == STEADY) == (l.refill == STEADY) then return end
-	-- Another rule: what has been spent by the one is for the other as well.
-	if l.refill == STEADY then
-		l.s, l.e = now + l.live * l.gap, now + l.live * l.gap
-		l.r, l.live = '', 0
-	else
-		l.live = math.max(0, math.ceil((l.e - now) / l.gap))
-		l.r = l.live > 0 and struct.pack(RECORD, now, l.live) or ''
-	end
-end
-
+local lease, grace, gen, seq, ahead, detail = arg(), arg(), arg(), arg(), arg(), arg()
 midnights = {arg(), arg(), arg(), arg()}
-local mine = state.w[me] or {used = 0, seen = now}
-state.w[me] = mine
-mine.h = {}
-for id, w in pairs(state.w) do
-	if now - w.seen > lease then state.w[id] = nil end
+
+local limits, fields, slots = {}, {'m', 'w', 'h', 'p' .. me, 'a'}, false
+for i = 1, arg() do
+	local l = {unit = arg(), per = arg(), own = {arg(), arg(), arg(), arg(), arg(), arg()}, mine = arg(), ring = KEYS[i + 1]}
+	l.id = l.ring:sub(#key + 2)
+	limits[i], fields[i + 5] = l, 'l' .. l.id
+	slots = slots or l.per == 0
 end
-for _, l in ipairs(limits) do
-	inforce(l)
-	l.mine = arg()
+local got = redis.call('HMGET', key, unpack(fields))
+
+-- What is known of the key. A clock that was set back and exchanges that are missing
+-- make a new one: everyone tells again what it knows.
+local function new(was)
+	local keys = {key}
+	for _, l in ipairs(limits) do keys[#keys + 1] = l.ring end
+	for _, id in ipairs(was and was.ids or {}) do keys[#keys + 1] = key .. ':' .. id end
+	redis.call('HSET', key, 'm', '') -- a Redis that is full refuses that, and then nothing was changed
+	redis.call('DEL', unpack(keys))
+	got = {}
+	return {gen = math.max(now, was and was.gen + 1 or 0), last = now, epoch = now, pause = 0, c1 = 0, c2 = 0, c3 = 0, v = 0, expires = 0, swept = now, ids = {}, asker = '', shared = 0}
+end
+local row -- of this process: the number of its last exchange, when that was, its tag, and what it was granted
+if got[1] then
+	local m = cmsgpack.unpack(got[1])
+	meta = {gen = m[1], last = m[2], epoch = m[3], pause = m[4], c1 = m[5], c2 = m[6], c3 = m[7], v = m[8], expires = m[9], swept = m[10], ids = m[11], asker = m[12], shared = m[13]}
+	row = got[4] and cmsgpack.unpack(got[4])
+	if now < meta.last - STEP or row and gen == meta.gen and seq > row[1] + 1 then
+		meta, row = new(meta), nil
+	end
+else
+	meta = new()
+end
+local gone = {} -- fields that are not kept
+local function save(more)
+	local ttl = 2 * (KEEP + math.max(meta.pause - now, 0))
+	for _, l in ipairs(limits) do ttl = math.max(ttl, l.ttl or 0, 2 * ((l.d or 0) - now + l.per)) end
+	if meta.expires < now + ttl / 2 or meta.expires > now + 2 * ttl then meta.expires = now + ttl else ttl = 0 end
+	if now - meta.last > 1000000 then meta.last = now end
+	local m = cmsgpack.pack({meta.gen, meta.last, meta.epoch, meta.pause, meta.c1, meta.c2, meta.c3, meta.v, meta.expires, meta.swept, meta.ids, meta.asker, meta.shared})
+	if m ~= got[1] then
+		more[#more + 1] = 'm'
+		more[#more + 1] = m
+	end
+	if #more > 0 then redis.call('HSET', key, unpack(more)) end
+	if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+	if ttl > 0 then redis.call('PEXPIRE', key, math.ceil(ttl / 1000)) end
+end
+if gen ~= 0 and gen ~= meta.gen or row and seq < row[1] then
+	save({})
+	return {1, meta.gen, now}
+end
+if not row then -- it comes for the first time
+	local all = got[5] and cmsgpack.unpack(got[5]) or {}
+	all[#all + 1] = me
+	got[5] = cmsgpack.pack(all)
+	redis.call('HSET', key, 'a', got[5])
+end
+local again = row and seq == row[1] -- it is told a second time, and is granted what it was
+row = row or {0, now, 0, 0, 0, {}}
+
+-- Who was away for so long that nothing was heard of anybody is not dead.
+if now - meta.last > lease / 2 then meta.epoch = now end
+local holders = slots and got[3] and cmsgpack.unpack(got[3]) or {}
+for id, h in pairs(holders) do
+	if now - math.max(h[1], meta.epoch) > lease then holders[id] = nil end
+end
+
+-- A limit as it is in force: the lowest that a living process is configured with,
+-- and no more than the server has stated last.
+local function load(l, packed)
+	local f = packed and cmsgpack.unpack(packed) or {-1, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now}
+	l.conf, l.confseen, l.told, l.toldseen, l.rule, l.burst, l.live, l.base, l.top, l.s, l.e, l.d, l.ramp, l.expires, l.every, l.freed = unpack(f, 1, 16)
+	l.days = l.id:sub(-2) == ':1' and (f[17] or {}) or nil
+	if now - l.confseen > KEEP then l.conf = -1 end
+	if now - l.toldseen > KEEP then l.told = -1 end
+end
+local function pack(l)
+	return cmsgpack.pack({l.conf, l.confseen, l.told, l.toldseen, l.rule, l.kept, l.live, l.base, l.top, l.s, l.e, l.d, l.ramp, l.expires, l.every, l.freed, l.days})
+end
+local function derive(l)
+	l.n = l.conf
+	if l.told >= 0 and (l.n < 0 or l.told < l.n) then l.n = l.told end
+	l.kept, l.burst = l.burst, l.burst
+	if l.burst == 0 or l.burst > l.n then l.burst = l.n end
+	local span = math.ceil(l.per * (1 + DRIFT))
+	l.gap = span / math.max(l.n, 1)
+	if l.rule == STEADY then
+		l.span, l.grain = 0, 15625
+	else
+		l.span, l.grain = span, math.max(math.ceil(l.per / SLOTS), GRAIN)
+	end
+	l.size = math.ceil((l.span + FLIGHT + AHEAD) / l.grain) + 4
+	l.ttl = 2 * (span + FLIGHT + AHEAD + KEEP)
+end
+local function claim(l)
+	local conf, told, news, set, rule, burst = unpack(l.own)
+	local was = l.rule
+	if conf >= 0 and (l.conf < 0 or conf < l.conf or set == 1) then
+		l.conf, l.confseen, l.rule, l.burst = conf, now, rule, burst
+	elseif conf == l.conf and now - l.confseen > KEEP / 8 then
+		l.confseen = now
+	end
+	if told >= 0 and (news == 1 or l.told < 0) then
+		l.told, l.toldseen = told, now
+		if l.conf < 0 then l.rule, l.burst = rule, burst end
+	elseif told == l.told and now - l.toldseen > KEEP / 8 then
+		l.toldseen = now
+	end
+	derive(l)
+	if was ~= 0 and (was == STEADY) ~= (l.rule == STEADY) then -- what was spent by the one rule is by the other
+		local n = l.live + (was == STEADY and debt(l, l.e) or 0)
+		reset(l, n)
+	end
+end
+
+local active, known = {}, {}
+for i, l in ipairs(limits) do
+	load(l, got[i + 5])
+	claim(l)
 	refresh(l)
+	known[l.id] = true
+	if l.n >= 0 then active[#active + 1] = l end
+	if l.per == 0 then
+		local h = holders[me]
+		local was = h and h[2][l.id] or 0
+		if again then l.mine = was end
+		if was > l.mine then
+			local each = math.min((now - l.freed) / (was - l.mine), 1000000)
+			l.every, l.freed = l.every == 0 and each or l.every * 0.8 + each * 0.2, now
+		end
+		l.held = l.mine
+		for id, h in pairs(holders) do
+			if id ~= me then l.held = l.held + (h[2][l.id] or 0) end
+		end
+	end
 end
 
 for _ = 1, arg() do
-	local event, i, n, taken, ago, long, anew, date = arg(), arg(), arg(), arg(), arg(), arg(), arg(), arg()
-	local l, t = limits[i + 1], now - ago
-	if event == PAUSE then
-		state.p = math.max(state.p or 0, t + long)
-	elseif event == CLOCK then
-		-- A Date is cut off to whole seconds, and was made between the two.
-		local sent = taken > 0 and taken or t
-		local lo, hi = date - t, date + 1000000 - sent
-		if state.c then
+	local event, l, n, from, to, x = arg(), limits[arg() + 1], arg(), arg(), arg(), arg()
+	if again then -- it is known
+	elseif event == PAUSE then
+		meta.pause = math.max(meta.pause, to)
+	elseif event == CLOCK then -- a Date is cut off to whole seconds, and was made between the two
+		local lo, hi = x - to, x + 1000000 - from
+		if meta.c3 > 0 then
 			local was, is = bounds()
 			if math.max(lo, was) <= math.min(hi, is) then lo, hi = math.max(lo, was), math.min(hi, is) end
 		end
-		state.c = {lo, hi, now}
-	elseif event == LIMITED then
-		l.f = l.own
-		inforce(l)
+		meta.c1, meta.c2, meta.c3 = lo, hi, now
+	elseif l.per == 0 and event ~= DRAIN or l.n < 0 then -- they are held, not spent
+	elseif event == MOVE then
+		move(l, n, from, to)
 	elseif event == DRAIN then
-		if t + long > l.d then
-			l.d, l.ramp = t + long, nil
-			if anew == 0 and l.n > 0 and l.per > 0 then l.ramp = l.d + (l.n - 1) * l.gap end
+		if to > l.d then
+			l.d, l.ramp = to, 0
+			if x == 0 and l.n > 0 and l.per > 0 then l.ramp = to + (l.n - 1) * l.gap end
 		end
-	elseif l.per > 0 then
-		if event == SPENT then
-			local held = unheld(l, taken, n)
-			if held > 0 then
-				l.hn = l.hn + held
-				arrive(l, t, held)
-			end
-			if held < n then
-				if taken > 0 then settle(l, landed(taken), held - n) end
-				settle(l, t, n - held)
-			end
-		elseif event == UNSPENT then
-			local held = unheld(l, taken, n)
-			if l.refill == STEADY then
-				l.s = l.s - n * l.gap
-				if held < n then l.e = l.e - (n - held) * l.gap end
-			elseif held < n then
-				settle(l, landed(taken), held - n)
-			end
-			if l.ramp then l.ramp = l.ramp - n * l.gap end
-		elseif event == SETTLED then
-			settle(l, t, n)
-		elseif event == LEVEL then
-			if l.refill == STEADY then n = n + math.floor(math.max(ago, 0) / l.gap) end
-			local more = free(l) - n
-			if more > l.n / 100 then settle(l, now, more) end
-		end
+	elseif event == LEVEL then
+		if l.rule == STEADY then n = n + math.floor(math.max(now - to, 0) / l.gap) end
+		local more = free(l) - n
+		if more > l.n / 100 then move(l, more, 0, now) end
 	end
 end
 
--- What each process has used counts less and less with the time.
-local memory, whole = 1000000, math.huge
-for _, l in ipairs(limits) do
-	if l.per > 0 and l.per < DAY then
-		memory = math.max(memory, 4 * l.per)
-		if l.unit == REQUESTS then whole = math.min(whole, l.n) end
+-- Those who wait take turns by start-time fair queuing: the tag of a request is what
+-- its process has had before, in parts of the limit that is the most of. Who comes
+-- anew begins where the others are. Who was due and has not come is forgotten.
+local waiters, rivals, slowest = got[2] and cmsgpack.unpack(got[2]) or {}, {}, math.huge
+local was = waiters[me]
+for id, w in pairs(waiters) do
+	if id == me then -- it is judged anew
+	elseif now > w[2] + (w[3] == 0 and RECENT or grace) then
+		waiters[id] = nil
+	elseif w[3] == 0 then
+		if not (was and was[8] and w[2] < was[8]) and now <= w[2] + RECENT / 10 then slowest = math.min(slowest, w[1]) end
+	else
+		rivals[#rivals + 1] = {id = id, tag = w[1], k = w[3], phi = w[4], c = {w[5], w[6], w[7]}}
 	end
 end
-local function used(w) return w.used * math.exp((w.seen - now) / memory) end
-mine.used, mine.seen = used(mine), now
+waiters[me] = nil
 
--- Those who wait come in the order of what they have used, the least first. One
--- that was due and has not come is forgotten for now. Who waits and is due, or
--- was here just now, is a rival for what there is.
-local RECENT, HOLD = 25000, 10000
-local others, active, most = {}, 1, 0
-for id, w in pairs(state.w) do
-	if id ~= me then
-		if w.due and now > w.due + grace then w.due, w.held = nil, nil end
-		local o = {id = id, used = used(w), c = w.due and w.c}
-		if w.due then
-			o.rival = w.held or w.due <= now
-		else
-			o.rival = w.seen + RECENT >= now
-		end
-		if o.c or o.rival then
-			active, most = active + 1, math.max(most, o.used)
-			others[#others + 1] = o
-		end
+local function weight(c)
+	local most, days = 0, 0
+	for _, l in ipairs(active) do
+		local part = math.min(c[l.unit + 1] / math.max(l.n, 1), 1)
+		if l.per < DAY then most = math.max(most, part) else days = math.max(days, part) end
 	end
-end
-if whole < math.huge then -- who was away has no more than its part to come
-	mine.used = math.max(mine.used, most - whole / active)
-end
--- first is what those who come before this process wait for.
-local function first()
-	local sum = {0, 0, 0}
-	for _, o in ipairs(others) do
-		if o.c and (o.used < mine.used or o.used == mine.used and o.id < me) then
-			for u = 1, 3 do sum[u] = sum[u] + o.c[u] end
-		end
-	end
-	return sum
-end
-local rivals, least = {}, true
-for _, o in ipairs(others) do
-	if o.rival then
-		rivals[#rivals + 1] = o.used
-		least = least and mine.used <= o.used
-	end
+	if most == 0 then most = days end
+	return math.max(most, 1e-9)
 end
 
--- part is how many of k requests, where free ones could go, leave rivals what
--- they need to have had as much.
-local function part(k, free)
-	local function fits(k)
-		for _, u in ipairs(rivals) do free = free - math.max(0, mine.used + k - u) end
-		return free >= k
-	end
-	local whole = free
-	local lo, hi = 0, k
-	while lo < hi do
-		local mid = math.ceil((lo + hi) / 2)
-		free = whole
-		if fits(mid) then lo = mid else hi = mid - 1 end
-	end
-	if lo == 0 and least then return math.min(k, 1) end
-	return lo
-end
-
--- when is when a cost is worth asking for, after those of others.
-local function when(cost, others)
-	local t = math.max(now, state.p or 0)
-	for _, l in ipairs(limits) do
-		local n = math.min(cost[l.unit + 1], math.max(l.n, 1))
-		if n > 0 then
-			if l.n <= 0 then return now + DAY end
-			t = math.max(t, ready(l, n, others[l.unit + 1]))
+-- before sums up what others take whose turn is before a tag.
+local function before(tag)
+	local sum, count = {0, 0, 0}, 0
+	for _, w in ipairs(rivals) do
+		local d = (tag - w.tag) / w.phi
+		local k = w.id < me and math.floor(d + 1e-6) + 1 or math.ceil(d - 1e-6)
+		k = math.min(math.max(k, 0), w.k)
+		if k > 0 then
+			count = count + 1
+			for u = 1, 3 do sum[u] = sum[u] + k * w.c[u] end
 		end
 	end
-	return t
+	return sum, count
 end
 
-local asks, granted, wait = {}, 0, -1
-for i = 1, arg() do asks[i] = {arg(), arg(), arg()} end
-if #asks > 0 then
-	-- How many could go, and of those a fair part.
-	local could, room, ahead = 0, math.huge, first()
-	local sums, left, most = {}, {}, {}
-	for i, l in ipairs(limits) do
-		local u = l.unit + 1
-		sums[i], left[i], most[i] = 0, free(l) - (#rivals == 0 and ahead[u] or 0), math.max(l.n, 1)
+local asks, tags, granted, wait, dues = {}, {}, 0, 0, {}
+for _ = 1, arg() do
+	local n, c = arg(), {arg(), arg(), arg()}
+	for _ = 1, n do asks[#asks + 1] = c end
+end
+if again then
+	granted, dues = row[5], row[6]
+elseif #asks > 0 then
+	local lead, phi, last = 0, weight(asks[1]), asks[1]
+	local slack = math.max(2 * phi, 1 / 64) -- that processes may be apart
+	tags[1] = math.max(meta.v, row[3])
+	for i, c in ipairs(asks) do
+		if c ~= last then phi, last = weight(c), c end
+		tags[i + 1] = tags[i] + phi
 	end
-	local function sum(k, ask)
-		local ok = true
-		for i, l in ipairs(limits) do
-			sums[i] = sums[i] + k * math.min(ask[l.unit + 1], most[i])
-			ok = ok and (ask[l.unit + 1] == 0 or sums[i] <= left[i])
-		end
-		return ok
-	end
-	if (state.p or 0) <= now then
+	for _, l in ipairs(active) do
+		local sum, most = 0, math.max(l.n, 1)
+		l.pre = {}
 		for i, c in ipairs(asks) do
-			if not sum(1, c) then
-				sum(-1, c)
-				break
+			l.pre[i] = sum
+			sum = sum + math.min(c[l.unit + 1], most)
+		end
+		l.pre[#asks + 1] = sum
+		if l.per == 0 then lead = LEAD * phi end
+	end
+	-- when is when the i-th ask has its tokens, after those of others, and whether
+	-- that is certain.
+	local function when(i, others)
+		local t, sure = math.max(now, meta.pause), true
+		for _, l in ipairs(active) do
+			local c = l.pre[i + 1] - l.pre[i]
+			if c > 0 then
+				if l.n <= 0 then return now + DAY, false end
+				local x, certain = ready(l, l.pre[i] + others[l.unit + 1], c)
+				t, sure = math.max(t, x), sure and certain
 			end
-			could = i
+		end
+		return t, sure
+	end
+	local most = slowest + slack
+	local function could(i)
+		if tags[i] > most then return false end
+		local t, sure = when(i, before(tags[i] - lead))
+		return sure and t <= now + ahead
+	end
+	if could(#asks) then
+		granted = #asks
+	elseif #asks > 1 then
+		local hi = #asks - 1
+		while granted < hi do
+			local mid = math.ceil((granted + hi) / 2)
+			if could(mid) then granted = mid else hi = mid - 1 end
 		end
 	end
-	for i, l in ipairs(limits) do
-		if sums[i] > 0 then room = math.min(room, free(l) / sums[i] * could) end
-	end
-	granted = could > 0 and part(could, room) or 0
-	for i = granted + 1, could do sum(-1, asks[i]) end
-	for i, l in ipairs(limits) do
-		if sums[i] > 0 then take(l, sums[i]) end
-	end
-	mine.used = mine.used + granted
-	mine.due, mine.c, mine.held = nil, nil, nil
+	local due
 	if granted < #asks then
-		local c, t = asks[granted + 1]
-		if granted < could then
-			t, mine.held = now + HOLD, true -- for the rivals to have their part
-		else
-			t = when(c, first())
-		end
-		mine.due, mine.c = t, c
-		wait = math.max(t - now, 0)
+		local sum, count = before(tags[granted + 1])
+		due = when(granted + 1, sum)
+		if due <= now and tags[granted + 1] > most then due = now + HOLD end
+		if asks[granted + 1][2] + asks[granted + 1][3] > 0 then due = math.min(due, now + SHORT * (count + 1)) end
+		due = math.max(due, now + 1000)
+		wait = due - now
 	end
-else
-	mine.due, mine.c, mine.held = nil, nil, nil
+	if granted > 0 then
+		-- Those that are granted come first: a bucket does not keep room before them.
+		local none = {0, 0, 0}
+		if when(granted, none) > now then
+			for i = 1, granted do dues[i] = math.ceil(when(i, none) - now) end
+		end
+		for _, l in ipairs(active) do
+			if #dues == 0 then
+				if l.pre[granted + 1] > 0 then take(l, now, l.pre[granted + 1]) end
+			else
+				for i = 1, granted do
+					local c = l.pre[i + 1] - l.pre[i]
+					if c > 0 then take(l, now + dues[i], c) end
+				end
+			end
+		end
+	end
+	row[3] = tags[granted + 1]
+	if meta.asker ~= me then meta.asker, meta.shared = me, now end
+	if due then
+		local c, least = asks[granted + 1], math.huge
+		for _, w in ipairs(rivals) do least = math.min(least, w.tag) end
+		if least < math.huge and not (was and was[3] > 0) and due > now + LONG then
+			row[3] = math.min(math.max(row[3], least), least + slack) -- what there was is gone: nobody owes for it
+		end
+		waiters[me] = {row[3], due, #asks - granted, tags[granted + 2] - tags[granted + 1], c[1], c[2], c[3], now}
+	elseif now - meta.shared < 1000000 then -- others ask as well
+		waiters[me] = {row[3], now, 0}
+	end
+	local least = math.huge
+	for _, w in pairs(waiters) do least = math.min(least, w[1]) end
+	meta.v = math.max(meta.v, least < math.huge and least or row[3])
 end
 
--- The reply.
-local reply = {granted, bucket(now) * BUCKET, wait, math.max((state.p or 0) - now, 0), lost, #limits}
-local function add(n) reply[#reply + 1] = n end
-local ttl = math.max(60000000, lease)
-for _, l in ipairs(limits) do
-	if l.mine > 0 then mine.h[l.id] = l.mine end
-	add(l.n) add(l.refill) add(l.burst == l.n and 0 or l.burst)
+-- The reply, and what is kept.
+if not again then row[1], row[4], row[5], row[6] = seq, now, granted, dues end
+row[2] = now
+local reply = {0, meta.gen, now, row[4], granted, wait, math.max(meta.pause - now, 0), #rivals, #dues}
+local function add(n) reply[#reply + 1] = math.ceil(n) end
+for _, d in ipairs(dues) do add(d) end
+add(#limits)
+local more, mine = {'p' .. me, cmsgpack.pack(row)}, nil
+for i, l in ipairs(limits) do
+	add(l.n) add(l.conf) add(l.rule) add(l.kept)
 	add(free(l))
-	add(math.ceil(full(l) - now))
-	add(math.ceil(math.max(l.d - now, 0)))
+	add(full(l) - now)
+	add(math.max(l.d - now, 0))
+	local all = detail == 1 and l.per > 0 and l.rule ~= STEADY and list(l) or {}
+	local every = math.ceil(#all / 16)
+	add(every > 0 and math.ceil(#all / every) or 0)
+	for k = every, #all + every - 1, math.max(every, 1) do
+		local x = all[math.min(k, #all)]
+		add(x[1] - now) add(x[2])
+	end
+	if l.per == 0 and l.mine > 0 then
+		mine = mine or {}
+		mine[l.id] = l.mine
+	end
+	if not got[i + 5] then meta.ids[#meta.ids + 1] = l.id end
+	local packed = pack(l)
+	if packed ~= got[i + 5] then
+		more[#more + 1] = 'l' .. l.id
+		more[#more + 1] = packed
+	end
 end
+
+-- Limits of others hold for everyone, while one lives that is configured with them.
 local others = {}
-for id, l in pairs(state.l) do
-	if l.f and not byid[id] then others[#others + 1] = l end
+if #meta.ids > #limits then
+	local ids = {}
+	for _, id in ipairs(meta.ids) do
+		local packed = not known[id] and redis.call('HMGET', key, 'l' .. id)[1]
+		if packed then
+			local l = {id = id}
+			load(l, packed)
+			local unit, per = id:match('^(%d+):(%d+):')
+			l.unit, l.per = tonumber(unit), tonumber(per)
+			derive(l)
+			if l.n >= 0 then
+				others[#others + 1] = l
+			elseif now - math.max(l.confseen, l.toldseen) > math.max(l.ttl, l.d - now) then
+				gone[#gone + 1] = 'l' .. id
+				id = nil
+			end
+		elseif not known[id] then
+			id = nil
+		end
+		ids[#ids + 1] = id
+	end
+	meta.ids = ids
 end
 add(#others)
-for _, l in ipairs(others) do add(l.unit) add(l.f[1]) add(l.per) add(l.f[2]) add(l.f[3]) end
-for _, l in pairs(state.l) do
-	ttl = math.max(ttl, (l.per or 0) * 2 + FLIGHT, l.d - now + (l.per or 0))
-	l.own, l.mine, l.span, l.gap, l.grain = nil, nil, nil, nil, nil
+for _, l in ipairs(others) do add(l.unit) add(l.n) add(l.per) add(l.rule) add(l.kept) add(l.conf) end
+
+local function keep(field, t, was)
+	local packed = next(t) and cmsgpack.pack(t)
+	if packed and packed ~= was then
+		more[#more + 1] = field
+		more[#more + 1] = packed
+	elseif not packed and was then
+		gone[#gone + 1] = field
+	end
 end
-redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', math.ceil(ttl / 1000))
-for i, n in ipairs(reply) do reply[i] = math.ceil(n) end
+keep('w', waiters, got[2])
+if slots then
+	holders[me] = mine and {now, mine} or nil
+	keep('h', holders, got[3])
+end
+if now - meta.swept > SWEEP then
+	meta.swept = now
+	local left, all = {}, got[5] and cmsgpack.unpack(got[5]) or {}
+	for _, id in ipairs(all) do
+		local packed = id ~= me and redis.call('HMGET', key, 'p' .. id)[1]
+		if packed and now - cmsgpack.unpack(packed)[2] > 2 * SWEEP then
+			gone[#gone + 1] = 'p' .. id
+		elseif packed or id == me then
+			left[#left + 1] = id
+		end
+	end
+	keep('a', left, got[5])
+end
+save(more)
 return reply

@@ -118,7 +118,7 @@ func lookAt(ctx context.Context, from *redis.Options, s *store) error {
 	c := redis.NewClient(&o)
 	defer c.Close()
 	for range 2 { // the first one may have to make what the second one finds
-		if _, err = s.beside(c).Exchange(ctx, share.Batch{Limits: []refill.Limit{ample}, Asks: []refill.Cost{{1}}}); err != nil {
+		if _, err = s.beside(c).Exchange(ctx, share.Batch{Seq: 1, Limits: []share.Claim{{Limit: ample, Told: share.None}}, Asks: []refill.Cost{{1}}}); err != nil {
 			break
 		}
 	}
@@ -137,16 +137,13 @@ func lookAt(ctx context.Context, from *redis.Options, s *store) error {
 func timedOut(ctx context.Context, err error) bool { return ctx.Err() != nil || timeout(err) }
 
 // name is the key whose slot those of a cluster are in.
-func (s *store) name() string { return s.keys[0] }
+func (s *store) name() string { return s.key }
 
 // beside returns a store of a key beside that of s, in the same slot of a cluster.
 func (s *store) beside(c redis.UniversalClient) *store {
 	b := *s
 	b.id = strconv.FormatUint(rand.Uint64(), 36) // or it would be thought to repeat itself
-	b.client, b.keys = c, nil
-	for _, k := range s.keys {
-		b.keys = append(b.keys, k+":look")
-	}
+	b.client, b.key = c, s.key+":look"
 	return &b
 }
 

@@ -17,7 +17,7 @@
 //
 // The user of Redis needs these permissions, and no others:
 //
-//	ACL SETUSER tollgate on >password ~tollgate:* +eval +evalsha +get +set +time
+//	ACL SETUSER tollgate on >password ~tollgate:* +eval +evalsha +time +hmget +hset +hdel +getrange +setrange +pexpire +del
 //	ACL SETUSER tollgate +cluster|slots +asking # for a ClusterClient
 //	ACL SETUSER tollgate +ping # for a Ring
 //

@@ -1,213 +1,299 @@
--- The rules by which tokens come back, as in the files of package tollgate that
--- are named for them: what exchange.lua begins with. Times are in microseconds.
+-- The rules by which tokens come back, as in package refill: what exchange.lua
+-- begins with. Times are in microseconds by the clock of Redis.
 
-local SLOTS = 256      -- of a window: its tokens come back up to a slot late
-local BUCKET = 15625   -- tokens taken within so long arrive as one
-local FLIGHT = 1000000 -- until they have, if nothing is heard of them
+local SLOTS = 256      -- that a Per is divided into: tokens come back up to one late
+local GRAIN = 4000     -- the shortest of them
+local FLIGHT = 1000000 -- what is sent has arrived after so long, if nothing is heard
+local AHEAD = 3000000  -- what is counted as spent is at most so far in the future
 local DRIFT = 1 / 2000 -- how far two clocks may run apart
 local DAY = 86400000000
 local STEADY, CALENDAR = 2, 3
 
--- now is the time, state all that is kept of a quota, and me the process that
--- asks. Of a limit l, r is what was spent, h what is on its way, hn how many that
--- are, live how many of r; s and e are when the buckets of what was sent and of
--- what has arrived are full; d is a drain's end, ramp when its bucket is full.
-local now, state, me, midnights
+-- now is the time, meta what is known of the key, and midnights the beginnings of
+-- four days.
+local now, meta, midnights
 
--- Rings: strings of records of a time and an amount, in the order of time.
-local RECORD, SIZE = '>I7I6', 13
-local function get(ring, i) return struct.unpack(RECORD, ring, (i - 1) * SIZE + 1) end
-local function length(ring) return #ring / SIZE end
+-- A limit l has n tokens in per, by its rule. live of them are in its ring: those
+-- that are spent, and those that are on their way at the time at which they will
+-- have arrived. Of a limit of a day of the calendar they are in l.days instead, by
+-- the end of the day. s and e are when the buckets of what was sent and of what has
+-- arrived are full (STEADY); d is a drain's end, ramp when its bucket is full.
 
--- put adds n at time t to the record that same says is of the same time, which
--- then is the later one. It returns the ring and by how much that has changed: no
--- record is less than nothing.
-local function put(ring, t, n, same)
-	local i = length(ring)
-	while i > 0 do
-		local at, amount = get(ring, i)
-		if same(at, t) then
-			n = math.max(n, -amount)
-			if n > 0 then at = math.max(at, t) end
-			return ring:sub(1, (i - 1) * SIZE) .. struct.pack(RECORD, at, amount + n) .. ring:sub(i * SIZE + 1), n
-		elseif at < t then
-			break
-		end
-		i = i - 1
-	end
-	if n <= 0 then return ring, 0 end
-	return ring:sub(1, i * SIZE) .. struct.pack(RECORD, t, n) .. ring:sub(i * SIZE + 1), n
-end
-
-local function bucket(t) return math.floor(t / BUCKET) end
-local function together(a, b) return bucket(a) == bucket(b) end
-
--- The server's clock is ahead of ours by something between two bounds.
+-- bounds is how far the server's clock is ahead of ours, at least and at most.
 local function bounds()
-	local c = state.c
-	local d = math.max(now - c[3], 0) * DRIFT
-	return c[1] - d, c[2] + d
+	if meta.c3 == 0 then return 0, 0 end
+	local d = math.max(now - meta.c3, 0) * DRIFT
+	return meta.c1 - d, meta.c2 + d
 end
 
--- following is when the span after that of the server's time t begins.
-local function following(t, per)
-	if per < DAY then return t - t % per + per end
+-- midnight is the end of the day that the server's time t is in.
+local function midnight(t)
 	for i = 1, 4 do
 		if midnights[i] > t then return midnights[i] end
 	end
-	return t + per
+	return t + DAY
 end
 
--- back is when a token that was spent by the time given has come back.
-local function back(l, spent)
-	if l.refill == CALENDAR and (state.c or l.per >= DAY) then
-		local lo, hi = 0, 0
-		if state.c then lo, hi = bounds() end
-		local b = following(spent + hi, l.per) - lo
-		if l.per >= DAY then return b end
-		return math.min(spent + l.span, b)
+-- A ring is a string of amounts, each of a slot of time. The slots from l.base to
+-- l.top may have some; all others are 0.
+local WIDTH, AMOUNT = 6, '>I6'
+
+local function chunk(l, i)
+	local p = i % l.size
+	local n = math.min(64, l.top - i + 1, l.size - p)
+	return redis.call('GETRANGE', l.ring, p * WIDTH, (p + n) * WIDTH - 1), n, p
+end
+
+local ZEROS = string.rep('\0', 64 * WIDTH)
+
+-- scan calls f with the slots that have some, the oldest first, until it says stop.
+local function scan(l, f)
+	local i = l.base
+	while l.live > 0 and i <= l.top do
+		local s, n = chunk(l, i)
+		if s ~= ZEROS:sub(1, #s) then
+			for k = 0, math.floor(#s / WIDTH) - 1 do
+				local a = struct.unpack(AMOUNT, s, k * WIDTH + 1)
+				if a > 0 and f(i + k, a) then return end
+			end
+		end
+		i = i + n
 	end
-	return spent + l.span
 end
 
-local function settle(l, spent, n)
-	if l.refill == STEADY then
-		if n > 0 then
-			l.s = math.max(l.s, now) + n * l.gap
-			l.e = math.max(l.e, spent) + n * l.gap
-		else
-			l.s, l.e = l.s + n * l.gap, l.e + n * l.gap
+-- back is when what was spent in slot i has come back.
+local function back(l, i)
+	local t = (i + 1) * l.grain
+	if l.rule == CALENDAR and meta.c3 > 0 then
+		local lo, hi = bounds()
+		local x = t + hi
+		return math.min(t + l.span, x - x % l.per + l.per - lo)
+	end
+	return t + l.span
+end
+
+-- over is the last slot of which all has come back.
+local function over(l)
+	local i = math.floor((now - l.span) / l.grain) - 1
+	if l.rule == CALENDAR and meta.c3 > 0 then
+		local lo, hi = bounds()
+		local begin = now + lo
+		begin = begin - begin % l.per
+		i = math.max(i, math.ceil((begin - hi) / l.grain) - 2)
+	end
+	return i
+end
+
+-- put counts n more tokens as spent at time t, or fewer, and returns how many that
+-- were: no slot has less than nothing.
+local function put(l, t, n)
+	if l.days then
+		local _, hi = bounds()
+		local day, i = midnight(t + hi), 1
+		while l.days[i] and l.days[i] < day do i = i + 2 end
+		if l.days[i] ~= day then
+			if n <= 0 then return 0 end
+			table.insert(l.days, i, 0)
+			table.insert(l.days, i, day)
+		end
+		n = math.max(n, -l.days[i + 1])
+		l.days[i + 1] = l.days[i + 1] + n
+		l.live = l.live + n
+		return n
+	end
+	local i = math.floor(math.min(t, now + AHEAD) / l.grain)
+	if n == 0 or i <= over(l) then return 0 end
+	if l.live == 0 then
+		l.base, l.top = i, i
+	elseif n < 0 and (i < l.base or i > l.top) then
+		return 0
+	end
+	l.base, l.top = math.min(l.base, i), math.max(l.top, i)
+	local p = i % l.size * WIDTH
+	local s = redis.call('GETRANGE', l.ring, p, p + WIDTH - 1)
+	local a = #s == WIDTH and struct.unpack(AMOUNT, s) or 0
+	n = math.max(n, -a)
+	if n ~= 0 then
+		redis.call('SETRANGE', l.ring, p, struct.pack(AMOUNT, a + n))
+		l.live, l.list = l.live + n, nil
+		if l.expires < now + l.ttl / 2 then
+			redis.call('PEXPIRE', l.ring, math.ceil(l.ttl / 1000))
+			l.expires = now + l.ttl
+		end
+	end
+	return n
+end
+
+-- refresh forgets what has come back, and has arrive what is no longer on its way.
+local function refresh(l)
+	if l.ramp > 0 and now >= l.d + l.per then l.ramp = 0 end
+	if l.days then
+		local lo = bounds()
+		while l.days[1] and l.days[1] - lo <= now do
+			l.live = l.live - l.days[2]
+			table.remove(l.days, 1)
+			table.remove(l.days, 1)
 		end
 		return
 	end
-	if back(l, spent) <= now then return end
-	local changed
-	l.r, changed = put(l.r, spent, n, function(a, b)
-		return math.floor(a / l.grain) == math.floor(b / l.grain) and (l.per < DAY or following(a, l.per) == following(b, l.per))
-	end)
-	l.live = l.live + changed
+	if l.live == 0 or l.per == 0 then return end
+	local last = math.min(over(l), l.top)
+	while l.base <= last do
+		local s, n, p = chunk(l, l.base)
+		n = math.min(n, last - l.base + 1)
+		s = s:sub(1, n * WIDTH)
+		if s ~= ZEROS:sub(1, #s) then
+			for k = 0, math.floor(#s / WIDTH) - 1 do
+				local a = struct.unpack(AMOUNT, s, k * WIDTH + 1)
+				l.live = l.live - a
+				if a > 0 and l.rule == STEADY then l.e = math.max(l.e, (l.base + k + 1) * l.grain) + a * l.gap end
+			end
+			redis.call('SETRANGE', l.ring, p * WIDTH, ZEROS:sub(1, #s))
+		end
+		l.base = l.base + n
+	end
+	if l.base > l.top then l.live = 0 end -- the ring may have been evicted
 end
 
--- arrive counts n tokens that were on their way as spent.
-local function arrive(l, spent, n)
-	l.hn = l.hn - n
-	if l.refill == STEADY then
-		l.e = math.max(l.e, spent) + n * l.gap
-	else
-		settle(l, spent, n)
-	end
-end
-
--- landed is when tokens that were taken then are thought to have arrived.
-local function landed(taken) return (bucket(taken) + 1) * BUCKET + FLIGHT end
-
--- refresh forgets what is over.
-local function refresh(l)
-	while #l.h > 0 do
-		local taken, n = get(l.h, 1)
-		if landed(taken) > now then break end
-		l.h = l.h:sub(SIZE + 1)
-		arrive(l, landed(taken), n)
-	end
-	local gone = 0
-	for i = 1, length(l.r) do
-		local spent, n = get(l.r, i)
-		if back(l, spent) > now then break end
-		l.live = l.live - n
-		gone = i
-	end
-	if gone > 0 then l.r = l.r:sub(gone * SIZE + 1) end
-	if l.ramp and now >= l.d + l.per then l.ramp = nil end
-end
-
--- elsewhere is what others hold of a limit of requests at once.
-local function elsewhere(l)
-	local n = 0
-	for id, w in pairs(state.w) do
-		if id ~= me and w.h and w.h[l.id] then n = n + w.h[l.id] end
-	end
-	return n
-end
+-- debt is how many tokens a bucket that is full at time t lacks.
+local function debt(l, t) return math.ceil(math.max(t - now, 0) / l.gap - 1e-6) end
 
 local function free(l)
-	local n
+	local n = l.n - l.live
 	if l.per == 0 then
-		n = l.n - l.mine - elsewhere(l)
-	elseif l.refill == STEADY then
-		n = math.min(l.burst - math.ceil(math.max(l.s - now, 0) / l.gap - 1e-6), l.n - math.ceil(math.max(l.e - now, 0) / l.gap - 1e-6) - l.hn)
-	else
-		n = l.n - l.hn - l.live
+		n = l.n - l.held
+	elseif l.rule == STEADY then
+		n = math.min(l.burst - debt(l, l.s), n - debt(l, l.e))
 	end
 	if now < l.d then return math.min(n, 0) end
-	if l.ramp then n = math.min(n, l.n - math.ceil(math.max(l.ramp - now, 0) / l.gap - 1e-6)) end
+	if l.ramp > 0 then n = math.min(n, l.n - debt(l, l.ramp)) end
 	return n
 end
 
--- ready is when n tokens are worth asking for, after others have taken some. Of
--- what depends on tokens on their way it is the earliest that it can be.
-local function ready(l, n, others)
+-- list is when what is gone comes back: a list of times and of how many are back
+-- by then.
+local function list(l)
+	if not l.list then
+		local lo, sum = bounds(), 0
+		l.list = {}
+		for i = 1, #(l.days or ''), 2 do
+			sum = sum + l.days[i + 1]
+			l.list[#l.list + 1] = {l.days[i] - lo, sum}
+		end
+		if not l.days then
+			scan(l, function(i, a)
+				sum = sum + a
+				l.list[#l.list + 1] = {back(l, i), sum}
+			end)
+		end
+	end
+	return l.list
+end
+
+-- poll is when one of the slots of a limit of requests at once may be free that
+-- k have to leave before: as fast as they have come back lately.
+local function poll(l, k)
+	local every = math.max(l.every, (now - l.freed) / 2)
+	return now + math.max(2000, math.min(k, 64) * math.min(every, 1000000))
+end
+
+-- ready is when c tokens can be taken after m others, and whether that is certain.
+local function ready(l, m, c)
 	local t = math.max(now, l.d)
 	if l.per == 0 then
-		if n + others > free(l) then t = now + 250000 end
-		return t
+		local k = m + c - (l.n - l.held)
+		if k > 0 then return math.max(t, poll(l, k)), false end
+		return t, true
 	end
-	n = math.min(n, l.n)
-	if l.refill == STEADY then
-		if n > l.n - l.hn then
-			local taken = get(l.h, 1)
-			t = math.max(t, math.min(landed(taken), now + 100000))
-		else
-			t = math.max(t, l.s + (others - math.max(l.burst - n, 0)) * l.gap, l.e + (others - l.n + n + l.hn) * l.gap)
-		end
+	local sure = true
+	if l.rule == STEADY then
+		local lack = m + c + l.live - l.n
+		t = math.max(t, (m > 0 and math.max(l.s, now) or l.s) + (m - math.max(l.burst - c, 0)) * l.gap, (lack > 0 and math.max(l.e, now) or l.e) + lack * l.gap)
+		sure = lack <= 0
 	else
-		local need = n + others - (l.n - l.hn - l.live)
-		for _, ring in ipairs({l.r, l.h}) do
-			local i = 0
-			while need > 0 and i < length(ring) do
-				i = i + 1
-				local spent, amount = get(ring, i)
-				need = need - amount
-				if need <= 0 then t = math.max(t, back(l, spent)) end
+		local need = m + c - (l.n - l.live)
+		if need > 0 then
+			local all = list(l)
+			local lo, hi = 1, #all + 1
+			while lo < hi do
+				local mid = math.floor((lo + hi) / 2)
+				if all[mid][2] >= need then hi = mid else lo = mid + 1 end
+			end
+			if all[lo] then
+				t = math.max(t, all[lo][1])
+			else -- what is free is taken before, and comes back; then what had come back does once more
+				local lo, hi = bounds()
+				local last = l.days and midnight(now + hi) - lo or back(l, math.floor(now / l.grain))
+				local rest = need - l.n
+				if rest > 0 then last = (#all > 0 and all[#all][1] or last) + math.ceil(rest / math.max(l.n, 1)) * l.span end
+				t = math.max(t, last)
+				sure = false
 			end
 		end
-		if need > 0 then t = math.max(t, now + l.span) end
 	end
-	if l.ramp then t = math.max(t, math.min(l.ramp + (others - l.n + n) * l.gap, l.d + l.per)) end
-	return t
+	if l.ramp > 0 then
+		local lack = m + c - l.n
+		t = math.max(t, math.min((lack > 0 and math.max(l.ramp, now) or l.ramp) + lack * l.gap, l.d + l.per))
+	end
+	return t, sure
 end
 
 -- full is when all tokens are back, if none is taken.
 local function full(l)
 	local t = math.max(now, l.d)
 	if l.per == 0 then return t end
-	if l.refill == STEADY then
-		t = math.max(t, l.s, l.e + l.hn * l.gap)
-	else
-		for _, ring in ipairs({l.r, l.h}) do
-			if #ring > 0 then t = math.max(t, back(l, (get(ring, length(ring))))) end
+	if l.rule == STEADY then
+		t = math.max(t, l.s, (l.live > 0 and math.max(l.e, now) or l.e) + l.live * l.gap)
+	elseif l.live > 0 then
+		if l.days then
+			local lo = bounds()
+			t = math.max(t, l.days[#l.days - 1] - lo)
+		else
+			t = math.max(t, back(l, l.top))
 		end
 	end
-	if l.ramp then t = math.max(t, math.min(l.ramp, l.d + l.per)) end
+	if l.ramp > 0 then t = math.max(t, math.min(l.ramp, l.d + l.per)) end
 	return t
 end
 
-local function take(l, n)
+-- take takes n tokens at time t, now or soon.
+local function take(l, t, n)
 	if l.per == 0 then
-		l.mine = l.mine + n
+		l.held, l.mine = l.held + n, l.mine + n
 		return
 	end
-	if l.ramp then l.ramp = math.max(l.ramp, now) + n * l.gap end
-	l.hn = l.hn + n
-	l.h = put(l.h, now, n, together)
-	if l.refill == STEADY then l.s = math.max(l.s, now) + n * l.gap end
+	if l.ramp > 0 then l.ramp = math.max(l.ramp, t) + n * l.gap end
+	if l.rule == STEADY then l.s = math.max(l.s, t) + n * l.gap end
+	put(l, t + FLIGHT, n)
 end
 
--- unheld takes n tokens that were taken at some time from those on their way,
--- and returns how many of them had been there.
-local function unheld(l, taken, n)
-	local changed = 0
-	if taken > 0 then l.h, changed = put(l.h, taken, -n, together) end
-	l.hn = l.hn + changed
-	return -changed
+-- move counts n tokens as spent at the time to that were counted at from: 0 is
+-- nowhere. What is to come is on its way.
+local function move(l, n, from, to)
+	local had = 0
+	if from > 0 then had = -put(l, from, -n) end
+	if l.rule ~= STEADY then
+		if to > 0 then put(l, to, n) end
+	elseif to > now then
+		put(l, to, n)
+		if from > 0 then l.e = l.e - (n - had) * l.gap else l.s = math.max(l.s, now) + n * l.gap end
+	elseif to == 0 then
+		l.s, l.e = l.s - n * l.gap, l.e - (n - had) * l.gap
+	elseif from > 0 then
+		l.e = math.max(l.e, to) + had * l.gap
+	else
+		l.s, l.e = math.max(l.s, now) + n * l.gap, math.max(l.e, to) + n * l.gap
+	end
+	if to == 0 and l.ramp > 0 then l.ramp = l.ramp - n * l.gap end
 end
 
+-- reset forgets all that was spent but for n tokens, which were just now.
+local function reset(l, n)
+	redis.call('DEL', l.ring)
+	l.live, l.base, l.top, l.s, l.e, l.expires, l.list = 0, 0, 0, 0, 0, 0, nil
+	if l.rule == STEADY then
+		l.s, l.e = now + n * l.gap, now + n * l.gap
+	elseif n > 0 then
+		put(l, now, n)
+	end
+end

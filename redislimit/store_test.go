@@ -23,27 +23,46 @@ func (f *fake) now() int64 { return f.micros }
 
 func (f *fake) pass(d time.Duration) { f.micros += d.Microseconds() }
 
-func stores(t testing.TB, n int) ([]*store, *fake, *redis.Client) {
+func (f *fake) time() time.Duration { return time.Duration(f.micros) * time.Microsecond }
+
+// A peer is a process that trades with a store.
+type peer struct {
+	*store
+	gen, seq int64
+}
+
+func stores(t testing.TB, n int) ([]*peer, *fake, *redis.Client) {
 	t.Helper()
 	c := redistest.Start(t).Client()
 	t.Cleanup(func() { c.Close() })
 	f := &fake{micros: 1_700_000_000_000_000}
-	var list []*store
+	var list []*peer
 	for range n {
 		s := newStore(c, "tollgate:", "k")
 		s.now = f.now
-		list = append(list, s)
+		list = append(list, &peer{store: s})
 	}
 	return list, f, c
 }
 
-func trade(t testing.TB, s *store, b share.Batch) share.Reply {
+func trade(t testing.TB, s *peer, b share.Batch) share.Reply {
 	t.Helper()
+	s.seq++
+	b.Generation, b.Seq = s.gen, s.seq
 	r, err := s.Exchange(context.Background(), b)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.gen = r.Generation
 	return r
+}
+
+// claims has a process know limits as it is configured with them.
+func claims(limits ...refill.Limit) (list []share.Claim) {
+	for _, l := range limits {
+		list = append(list, share.Claim{Limit: l, Told: share.None})
+	}
+	return list
 }
 
 func ask(n int, c refill.Cost) (list []refill.Cost) {
@@ -73,16 +92,16 @@ func TestStoreSpans(t *testing.T) {
 			var wait time.Duration
 			for range 400 {
 				s := list[rnd.IntN(len(list))]
-				b := share.Batch{Limits: []refill.Limit{limit}, Asks: ask(1+rnd.IntN(5), refill.Cost{1 + rnd.Int64N(3)})}
+				b := share.Batch{Limits: claims(limit), Asks: ask(1+rnd.IntN(5), refill.Cost{1 + rnd.Int64N(3)})}
 				rest := flying[:0]
 				for _, g := range flying {
 					switch {
 					case g.arrives > f.micros:
 						rest = append(rest, g)
 					case rnd.IntN(10) == 0:
-						b.Reports = append(b.Reports, share.Report{Event: share.Unspent, N: g.n, Taken: g.taken, Ago: time.Duration(f.micros-g.arrives) * time.Microsecond})
+						b.Reports = append(b.Reports, share.Report{N: g.n, From: g.taken + refill.Flight})
 					default:
-						b.Reports = append(b.Reports, share.Report{Event: share.Spent, N: g.n, Taken: g.taken, Ago: time.Duration(f.micros-g.arrives) * time.Microsecond})
+						b.Reports = append(b.Reports, share.Report{N: g.n, From: g.taken + refill.Flight, At: time.Duration(g.arrives) * time.Microsecond})
 						g.at = g.arrives
 						arrived = append(arrived, g)
 					}
@@ -124,13 +143,13 @@ func TestStoreBack(t *testing.T) {
 	for _, n := range []int64{1, 10, 5000, 4_000_000} {
 		list, f, _ := stores(t, 1)
 		limit := refill.Limit{N: n, Per: time.Minute, Rule: refill.Window}
-		b := share.Batch{Limits: []refill.Limit{limit}, Asks: []refill.Cost{{n}}}
+		b := share.Batch{Limits: claims(limit), Asks: []refill.Cost{{n}}}
 		r := trade(t, list[0], b)
-		if r.Granted != 1 || !r.Lost {
+		if r.Granted != 1 {
 			t.Fatalf("%+v", r)
 		}
 		f.pass(200 * time.Millisecond)
-		b.Reports = []share.Report{{Event: share.Spent, N: n, Taken: r.Taken, Ago: 100 * time.Millisecond}}
+		b.Reports = []share.Report{{N: n, From: r.Taken + refill.Flight, At: f.time() - 100*time.Millisecond}}
 		r = trade(t, list[0], b)
 		if r.Granted != 0 || r.Wait < 59900*time.Millisecond || r.Wait > 60300*time.Millisecond {
 			t.Errorf("of %d, %+v", n, r)
@@ -146,7 +165,7 @@ func TestStoreBack(t *testing.T) {
 // Tokens of which nothing is heard have been spent a second later.
 func TestStoreUnheard(t *testing.T) {
 	list, f, _ := stores(t, 2)
-	b := share.Batch{Limits: []refill.Limit{{N: 5, Per: 10 * time.Second, Rule: refill.Window}}, Asks: ask(5, one)}
+	b := share.Batch{Limits: claims(refill.Limit{N: 5, Per: 10 * time.Second, Rule: refill.Window}), Asks: ask(5, one)}
 	trade(t, list[0], b)
 	f.pass(10500 * time.Millisecond)
 	if r := trade(t, list[1], b); r.Granted != 0 {
@@ -162,18 +181,23 @@ func TestStoreUnheard(t *testing.T) {
 // has them no longer.
 func TestStoreLease(t *testing.T) {
 	list, f, _ := stores(t, 2)
-	b := share.Batch{Limits: []refill.Limit{{N: 3}}, Asks: ask(5, one)}
+	b := share.Batch{Limits: claims(refill.Limit{N: 3}), Asks: ask(5, one)}
+	holds := share.Batch{Limits: claims(refill.Limit{N: 3})}
+	holds.Limits[0].Holding = 3
 	if r := trade(t, list[0], b); r.Granted != 3 {
 		t.Fatalf("%+v", r)
 	}
 	for range 5 { // it lives
 		f.pass(3 * time.Second)
-		trade(t, list[0], share.Batch{Limits: b.Limits, Holding: []int64{3}})
+		trade(t, list[0], holds)
 		if r := trade(t, list[1], b); r.Granted != 0 {
 			t.Fatalf("%+v while they are held", r)
 		}
 	}
-	f.pass(share.Lease + time.Second)
+	for range 11 { // others are heard of
+		f.pass(time.Second)
+		trade(t, list[1], share.Batch{Limits: b.Limits})
+	}
 	if r := trade(t, list[1], b); r.Granted != 3 {
 		t.Errorf("%+v, want the tokens of the one that died", r)
 	}
@@ -191,10 +215,11 @@ func TestStoreDay(t *testing.T) {
 		}
 		return list
 	}
-	b := share.Batch{Limits: []refill.Limit{{N: 2, Per: 24 * time.Hour, Rule: refill.Calendar}}, Asks: ask(3, one), Midnights: days(5 * time.Minute)}
+	b := share.Batch{Limits: claims(refill.Limit{N: 2, Per: 24 * time.Hour, Rule: refill.Calendar}), Asks: ask(3, one), Midnights: days(5 * time.Minute)}
 	if r := trade(t, list[0], b); r.Granted != 2 || r.Wait != time.Minute {
 		t.Errorf("granted %d, wait %v; want 2 and a minute", r.Granted, r.Wait)
 	}
+	trade(t, list[0], share.Batch{Limits: b.Limits, Midnights: b.Midnights}) // it waits no longer
 	f.pass(59 * time.Second)
 	b.Midnights = days(-5 * time.Minute)
 	if r := trade(t, list[1], b); r.Granted != 0 {
@@ -209,23 +234,23 @@ func TestStoreDay(t *testing.T) {
 
 // What one process is told others know with their next call.
 func TestStoreNews(t *testing.T) {
-	list, _, _ := stores(t, 2)
+	list, f, _ := stores(t, 2)
 	configured := refill.Limit{N: 100, Per: time.Minute, Rule: refill.Window}
 	lower := configured
 	lower.N = 15
 	other := refill.Limit{Unit: refill.Tokens, N: 1000, Per: time.Minute, Rule: refill.Steady}
-	trade(t, list[0], share.Batch{Limits: []refill.Limit{lower, other}, Reports: []share.Report{
-		{Event: share.Limited},
-		{Event: share.Limited, Limit: 1},
-		{Event: share.Level, N: 3},
-		{Event: share.Drain, Limit: 1, For: 20 * time.Second},
-		{Event: share.Pause, For: 7 * time.Second},
+	told := claims(configured, other)
+	told[0].Told, told[0].News = lower.N, true
+	trade(t, list[0], share.Batch{Limits: told, Reports: []share.Report{
+		{Event: share.Level, N: 3, At: f.time()},
+		{Event: share.Drain, Limit: 1, At: f.time() + 20*time.Second},
+		{Event: share.Pause, At: f.time() + 7*time.Second},
 	}})
-	r := trade(t, list[1], share.Batch{Limits: []refill.Limit{configured}, Asks: ask(1, one)})
-	if r.Granted != 0 || r.Wait != 7*time.Second || r.Pause != 7*time.Second || r.Limits[0].N != 15 || r.Limits[0].Left != 3 || len(r.Others) != 1 || r.Others[0] != other {
+	r := trade(t, list[1], share.Batch{Limits: claims(configured), Asks: ask(1, one)})
+	if r.Granted != 0 || r.Wait != 7*time.Second || r.Pause != 7*time.Second || r.Limits[0].N != 15 || r.Limits[0].Left != 3 || len(r.Others) != 1 || r.Others[0].Limit != other {
 		t.Errorf("%+v", r)
 	}
-	r = trade(t, list[1], share.Batch{Limits: []refill.Limit{configured, other}})
+	r = trade(t, list[1], share.Batch{Limits: claims(configured, other)})
 	if r.Limits[1].Dry != 20*time.Second || r.Limits[1].Left > 0 {
 		t.Errorf("%+v", r.Limits[1])
 	}
@@ -237,7 +262,7 @@ func TestStoreRules(t *testing.T) {
 	limits := []refill.Limit{{N: 10, Per: time.Minute, Rule: refill.Window}, {N: 10, Per: time.Minute, Rule: refill.Steady}}
 	granted := 0
 	for i := range 20 {
-		granted += trade(t, list[i%2], share.Batch{Limits: limits[i%2 : i%2+1], Asks: ask(2, one)}).Granted
+		granted += trade(t, list[i%2], share.Batch{Limits: claims(limits[i%2]), Asks: ask(2, one)}).Granted
 		f.pass(100 * time.Millisecond)
 	}
 	if granted != 10 {
@@ -249,7 +274,7 @@ func TestStoreRules(t *testing.T) {
 // has died does not hold up the others.
 func TestStoreTurns(t *testing.T) {
 	list, f, _ := stores(t, 4)
-	b := share.Batch{Limits: []refill.Limit{{N: 10, Per: 10 * time.Second, Rule: refill.Steady, Burst: 1}}, Asks: ask(20, one)}
+	b := share.Batch{Limits: claims(refill.Limit{N: 10, Per: 10 * time.Second, Rule: refill.Steady, Burst: 1}), Asks: ask(20, one)}
 	had := make([]int, len(list))
 	next := make([]int64, len(list)) // when each comes
 	calls, grants := 0, 0
@@ -284,7 +309,7 @@ func TestStoreTurns(t *testing.T) {
 
 // All that is kept of a key is small, and expires.
 func TestStoreMemory(t *testing.T) {
-	list, f, c := stores(t, 1)
+	_, f, c := stores(t, 1)
 	ctx := context.Background()
 	used := func() (n int64) {
 		for _, line := range strings.Split(c.Info(ctx, "memory").Val(), "\r\n") {
@@ -298,26 +323,36 @@ func TestStoreMemory(t *testing.T) {
 	before := used()
 	const keys = 1000
 	for k := range keys {
-		s := newStore(c, "tollgate:", fmt.Sprint("key ", k))
+		s := &peer{store: newStore(c, "tollgate:", fmt.Sprint("key ", k))}
 		s.now = f.now
 		if k == 0 { // one after the other, so that each slot has some
 			for range 1100 {
-				trade(t, s, share.Batch{Limits: limits, Asks: []refill.Cost{{1, 4000}}})
+				trade(t, s, share.Batch{Limits: claims(limits...), Asks: []refill.Cost{{1, 4000}}})
 				f.pass(60 * time.Millisecond)
 			}
 		}
 	}
-	full := c.Get(ctx, "tollgate:{key 0}").Val()
-	for k := 1; k < keys; k++ {
-		c.Set(ctx, fmt.Sprintf("tollgate:{key %d}", k), full, time.Minute)
+	all := c.Keys(ctx, "tollgate:{key 0}*").Val()
+	size := 0
+	for _, key := range all {
+		full := c.Dump(ctx, key).Val()
+		size += len(full)
+		for k := 1; k < keys; k++ {
+			c.Restore(ctx, strings.Replace(key, "key 0", fmt.Sprint("key ", k), 1), time.Minute, full)
+		}
 	}
 	n := used() - before
-	t.Logf("%d keys: %.1f MB, %d bytes of state each", keys, float64(n)/1e6, len(full))
+	t.Logf("%d keys: %.1f MB, %d bytes of state each", keys, float64(n)/1e6, size)
 	if n > 20e6 {
 		t.Errorf("%d bytes for %d keys, want at most 20 MB", n, keys)
 	}
-	if ttl := c.PTTL(ctx, list[0].keys[0]).Val(); c.Exists(ctx, "tollgate:{key 0}").Val() != 1 || c.PTTL(ctx, "tollgate:{key 0}").Val() <= 0 {
-		t.Errorf("it does not expire: %v", ttl)
+	if len(all) != 3 {
+		t.Errorf("keys %q, want the state and a ring for each limit", all)
+	}
+	for _, key := range all {
+		if ttl := c.PTTL(ctx, key).Val(); ttl < 2*time.Minute || ttl > 10*time.Minute {
+			t.Errorf("%s expires in %v", key, ttl)
+		}
 	}
 }
 
@@ -325,16 +360,16 @@ func TestStoreMemory(t *testing.T) {
 func TestStoreErrors(t *testing.T) {
 	list, _, c := stores(t, 1)
 	ctx := context.Background()
-	c.LPush(ctx, list[0].keys[0], "x")
+	c.LPush(ctx, list[0].key, "x")
 	if _, err := list[0].Exchange(ctx, share.Batch{}); err == nil || !strings.HasPrefix(err.Error(), "tollgate: redis: ") {
 		t.Errorf("error %v", err)
 	}
-	for _, v := range [][]int64{nil, {1, 2, 3}, {0, 1, 0, 0, 0, 2}, {0, 1, 0, 0, 0, 1, 5}, {0, 1, 0, 0, 0, 0, 1 << 40}} {
-		if _, err := read(v, []refill.Limit{{N: 1}}); err == nil {
+	for _, v := range [][]int64{nil, {1, 2}, {0, 1, 2, 3}, {0, 1, 2, 3, 0, 0, 0, 0, 0, 2}, {0, 1, 2, 3, 0, 0, 0, 0, 0, 1, 5}, {0, 1, 2, 3, 0, 0, 0, 0, 1 << 40}} {
+		if _, err := read(v, claims(refill.Limit{N: 1})); err == nil {
 			t.Errorf("reply %v is taken for one", v)
 		}
 	}
-	if k := newStore(c, "p:", "a{b}%").keys[0]; k != "p:{a%7Bb%7D%25}" {
+	if k := newStore(c, "p:", "a{b}%").key; k != "p:{a%7Bb%7D%25}:2" {
 		t.Errorf("key %q", k)
 	}
 }

@@ -151,7 +151,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		s.greet(e)
 		switch {
 		case s.up() && r.MaxWait < 0:
-			r.MaxWait = s.Timeout // a moment
+			r.MaxWait = s.moment()
 		case !s.up() && s.OnError == share.FailClosed:
 			e.unreachable(r)
 			return
@@ -232,7 +232,7 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 	e.at(now)
 	if a.Date > 0 {
 		e.limits.clock.Observe(r.let, e.t, a.Date)
-		e.shared.report(e, share.Report{Event: share.Clock, Taken: r.taken, Ago: e.t, Date: a.Date}, false)
+		e.shared.note(e, share.Report{Event: share.Clock, From: r.let, At: e.t, Date: a.Date}, gather)
 	}
 	e.arrive(e.t, r)
 	r.deemed = false
@@ -247,7 +247,7 @@ func (e *Engine) Answered(now Now, r *Request, a Answer) {
 			e.backoff.shut(e.t+min(v.Full, maxHint), NothingLeft)
 		case l != nil:
 			lower(l, e.t, r.when, v.Left, v.Full)
-			e.shared.report(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, Ago: r.when}, false)
+			e.shared.note(e, share.Report{Event: share.Level, Limit: e.limits.index(l), N: v.Left, At: r.when}, gather)
 		}
 	}
 	if a.Invalid {
@@ -296,7 +296,7 @@ func (e *Engine) Settled(now Now, r *Request, c refill.Cost) {
 		if n := c[l.Limit().Unit]; n >= 0 && l.Limit().Per > 0 && !r.Draw.Nothing(l.Limit().Unit) {
 			if more := min(n-d.n, l.debt()); more != 0 {
 				l.Settle(e.t, r.when, more)
-				e.shared.report(e, share.Report{Event: share.Settled, Limit: e.limits.index(l), N: more, Ago: r.when}, more > l.n()/4)
+				e.shared.settle(e, l, r, more)
 				e.journal.note(e, l, r.let, more)
 			}
 		}
@@ -351,8 +351,7 @@ func (e *Engine) Busy(now Now, until time.Duration) {
 // told.
 func (e *Engine) Tell(now Now) {
 	e.at(now)
-	e.shared.at = 0
-	e.shared.exchange(e)
+	e.shared.tell(e)
 	e.serve()
 }
 

@@ -8,6 +8,7 @@ import (
 	"example.com/tollgate/internal/estimate"
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
+	"example.com/tollgate/internal/share"
 )
 
 // A limit is a bucket and what was learned of it.
@@ -17,6 +18,11 @@ type limit struct {
 	most    int64           // its N as it was configured
 	stated  int64           // its N as it was configured or stated last: it may be less by now
 	learned bool            // nobody but the server has stated it
+	others  bool            // nobody but other processes is configured with it
+	void    bool            // those have gone
+	told    int64           // its N as the server has told this process; share.None: it has not
+	news    bool            // that the store does not know yet
+	set     bool            // it was configured anew, and the store does not know yet
 	dormant bool            // not configured any more: see Requota
 	foreign int64           // of its tokens without a Per, how many are held by requests let go before there was the limit
 	booked  map[int64]int64 // of what a journal says of it, by when that is back: what is counted here
@@ -32,8 +38,21 @@ type limit struct {
 
 func (l *limit) n() int64 { return l.Limit().N }
 
+// claim is the N that this process is configured with; share.None: it is not.
+func (l *limit) claim() int64 {
+	if l.learned || l.others {
+		return share.None
+	}
+	return l.config.N
+}
+
 // draws returns how many tokens a request of cost c takes.
-func (l *limit) draws(c *refill.Cost) int64 { return l.Share(c[l.Limit().Unit]) }
+func (l *limit) draws(c *refill.Cost) int64 {
+	if l.void {
+		return 0
+	}
+	return l.Share(c[l.Limit().Unit])
+}
 
 // daily reports whether it is a limit of a day or more.
 func (l *limit) daily() bool { return l.Limit().Per >= refill.Day }
@@ -60,7 +79,7 @@ func (ls *limits) remember() {
 }
 
 func (ls *limits) add(t time.Duration, l refill.Limit) *limit {
-	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), config: l, most: l.N, stated: l.N, upset: -refill.Never}
+	x := &limit{Bucket: refill.NewBucket(l, false, ls.clock), config: l, most: l.N, stated: l.N, told: share.None, upset: -refill.Never}
 	x.Divide(t, ls.parts)
 	x.excused = refill.After(t, l.Per) // what was sent before may count
 	ls.list = append(ls.list, x)
@@ -74,6 +93,17 @@ func (ls *limits) ready(t time.Duration, c *refill.Cost) time.Duration {
 	for _, l := range ls.list {
 		if n := l.draws(c); n > 0 {
 			at = max(at, l.Ready(t, n))
+		}
+	}
+	return at
+}
+
+// dry returns until when a limit is drained that a request of cost c draws on.
+func (ls *limits) dry(c *refill.Cost) time.Duration {
+	at := -refill.Never
+	for _, l := range ls.list {
+		if l.draws(c) > 0 {
+			at = max(at, l.Dry())
 		}
 	}
 	return at
@@ -113,6 +143,14 @@ func (ls *limits) slots() bool {
 	}
 	return false
 }
+
+// holds reports whether some of them are taken.
+func (ls *limits) holds() bool {
+	return slices.ContainsFunc(ls.list, func(l *limit) bool { return l.Held() > 0 })
+}
+
+// daily reports whether there is one of a day or more.
+func (ls *limits) daily() bool { return slices.ContainsFunc(ls.list, (*limit).daily) }
 
 // full returns when everything is back if nothing is taken.
 func (ls *limits) full(t time.Duration) time.Duration {

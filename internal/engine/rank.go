@@ -120,3 +120,13 @@ func (k *ranks) price(e *Engine) {
 	}
 	e.queue.Price(p, times)
 }
+
+// push puts a request into the queue.
+func push(e *Engine, r *Request) {
+	if n := r.Draw.Cost[refill.Tokens]; e.queue.Len() == 0 || n > e.heaviest {
+		e.heaviest, e.capped = n, e.caps(n)
+	}
+	e.queue.Push(&r.waiter, e.t)
+	e.ranks.joined(e)
+	e.serve()
+}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"example.com/tollgate/internal/refill"
-	"example.com/tollgate/internal/share"
 )
 
 // A Refusal is what the server said when it refused a request.
@@ -72,7 +71,7 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	case len(f.Limits) == 0 && f.Wait > e.limits.longest() && f.Wait <= longHint:
 		e.backoff.long = max(e.backoff.long, t+f.Wait)
 		e.backoff.shut(t+f.Wait, LongWait)
-		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: f.Wait}, true)
+		e.shared.paused(e, e.backoff.until)
 		r.Hopeless = true
 		e.late(true)
 		e.serve()
@@ -85,7 +84,7 @@ func refuse(e *Engine, r *Request, f Refusal) {
 			return
 		}
 		e.backoff.shut(t+min(f.Wait, maxHint), Overloaded)
-		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: min(f.Wait, maxHint)}, true)
+		e.shared.paused(e, e.backoff.until)
 		e.putOff()
 		e.serve()
 		return
@@ -113,10 +112,10 @@ func refuse(e *Engine, r *Request, f Refusal) {
 	case f.Wait > 0 && drain(e, r, f, explained):
 	case f.Wait > 0:
 		e.backoff.pause(t, f.Wait)
-		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: f.Wait}, true)
+		e.shared.paused(e, e.backoff.until)
 	default:
 		e.backoff.bare(t, !fresh)
-		e.shared.report(e, share.Report{Event: share.Pause, Ago: t, For: e.backoff.until - t}, true)
+		e.shared.paused(e, e.backoff.until)
 		if l := ls.only(); l != nil {
 			empty(e, r, l, e.backoff.until, false, explained)
 		}
@@ -190,18 +189,17 @@ func drain(e *Engine, r *Request, f Refusal, explained bool) (holds bool) {
 // at a time, what r took of it is no longer counted: the server has said when
 // there is room again.
 func empty(e *Engine, r *Request, l *limit, until time.Duration, anew, explained bool) {
-	i := e.limits.index(l)
 	if n, ok := r.took(l); l.Limit().Unit == refill.Requests && r.denied && ok {
 		if e.shared == nil { // of others' requests nothing is known
 			l.surprise(e.t, r.let, n, explained)
 		}
 		if rule := l.Limit().Rule; rule != refill.Steady && l.Limit().Per > 0 && !anew && r.stage == arrived {
 			l.Uncount(e.t, r.when, n)
-			e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: -n, Ago: r.when}, true)
+			e.shared.settle(e, l, r, -n)
 		}
 	}
 	l.drain(until, anew)
-	e.shared.report(e, share.Report{Event: share.Drain, Limit: i, Ago: e.t, For: until - e.t, Anew: anew}, true)
+	e.shared.drained(e, l, anew)
 }
 
 // hours is how long a hint has to be to be about the day: the hints of most are about
@@ -229,7 +227,7 @@ func drainDay(e *Engine, f Refusal) {
 				n = math.MaxInt32 // it does not say
 			}
 			l = e.limits.add(t, refill.Limit{Unit: v.Unit, N: n, Per: refill.Day, Rule: refill.Calendar})
-			e.changed(nil, Change{To: l.Limit()})
+			e.changed(l, Change{To: l.Limit()})
 		}
 		anew := l.Limit().Rule == refill.Calendar || f.Wait <= 0
 		switch {
@@ -242,6 +240,6 @@ func drainDay(e *Engine, f Refusal) {
 		default:
 			l.drain(t+min(f.Wait, refill.Day), false)
 		}
-		e.shared.report(e, share.Report{Event: share.Drain, Limit: e.limits.index(l), Ago: t, For: l.Dry() - t, Anew: anew}, true)
+		e.shared.drained(e, l, anew)
 	}
 }

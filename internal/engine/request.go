@@ -26,7 +26,9 @@ type Request struct {
 	waiter   queue.Waiter[*Request]
 	cost     refill.Cost
 	let      time.Duration // when it was let go
-	taken    time.Duration // when its tokens were taken, by the store's clock; 0: they are this process's
+	counted  time.Duration // the store's time at which it counts its tokens as spent
+	gen      int64         // of the store's state in which it does; 0: in none
+	renew    time.Duration // when the store has to hear that it is not on its way yet
 	when     time.Duration // when it was written, and once it has arrived, when its tokens were spent
 	drawn    []draw        // what it took of each limit there was when it was let go
 	due      Reason        // what its Until stands for
@@ -39,6 +41,8 @@ type Request struct {
 	denied   bool          // the response was a refusal
 	deemedOK bool          // counted as accepted, since no refusal came in a flight
 	stays    bool          // waits for a limit of a day too
+	paid     bool          // has tokens that fall due soon
+	upheld   bool          // is one of shared.unsent
 
 	// Told says that Joined will be asked for. Whoever makes the request sets it.
 	Told bool
@@ -52,7 +56,7 @@ type Request struct {
 // Later returns a request that stands for r when that has ended: for what it turns
 // out to have cost, or why it was refused, long afterwards.
 func (r *Request) Later() *Request {
-	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, taken: r.taken, when: r.when, drawn: r.drawn, stage: r.stage, closed: true}
+	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, counted: r.counted, gen: r.gen, when: r.when, drawn: r.drawn, stage: r.stage, closed: true}
 }
 
 // From says whom the request is from, before it comes; nil: anybody.

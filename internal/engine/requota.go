@@ -6,7 +6,6 @@ import (
 
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
-	"example.com/tollgate/internal/share"
 )
 
 // maxDormant is how many limits that are not configured any more are kept for what
@@ -21,10 +20,6 @@ const maxDormant = 8
 func Requota(e *Engine, now Now, list []refill.Limit, stays func(*Request) bool) {
 	e.at(now)
 	old := slices.Clone(e.limits.list)
-	was := make([]refill.Limit, len(old))
-	for i, l := range old {
-		was[i] = l.Limit()
-	}
 	if requota(&e.limits, e.t, list, int64(e.inFlight)) {
 		e.pacer = pacer{} // it was learned at the old ones
 	}
@@ -39,7 +34,7 @@ func Requota(e *Engine, now Now, list []refill.Limit, stays func(*Request) bool)
 			e.journal.catchUp(e, l)
 		}
 	}
-	retell(e, old, was)
+	retell(e, old)
 	if stays != nil {
 		var moved []*Request
 		e.queue.All(func(w *queue.Waiter[*Request]) bool {
@@ -83,7 +78,7 @@ func requota(ls *limits, t time.Duration, list []refill.Limit, inFlight int64) (
 			more = revise(l, t, list[i]) || more
 			list = slices.Delete(slices.Clone(list), i, i+1)
 			ls.list = append(ls.list, l)
-		} else if l.learned {
+		} else if l.learned || l.others {
 			ls.list = append(ls.list, l)
 		} else {
 			l.dormant, l.trial = true, nil
@@ -119,8 +114,8 @@ func requota(ls *limits, t time.Duration, list []refill.Limit, inFlight int64) (
 // holds unless more is configured than was: whoever does that knows of it.
 func revise(l *limit, t time.Duration, x refill.Limit) (more bool) {
 	was := l.config
-	if l.learned {
-		l.learned = false
+	if l.learned || l.others {
+		l.learned, l.others, l.void = false, false, false
 		was.N = max(l.stated, x.N) // nobody has configured it: what is stated holds
 	}
 	l.config, l.most = x, x.N
@@ -229,27 +224,21 @@ func homecoming(ls *limits, r *Request) {
 
 // retell sees to it that the store learns of other limits, and that what is still
 // to be told is of the right ones.
-func retell(e *Engine, old []*limit, was []refill.Limit) {
+func retell(e *Engine, old []*limit) {
 	s := e.shared
 	if s == nil {
 		return
 	}
+	s.recast = s.busy || s.doubt
+	for _, l := range e.limits.list {
+		l.set = true
+	}
 	s.states, s.next = nil, 0 // they are by index, and of other limits
-	for i := range s.reports {
-		r := &s.reports[i]
-		if r.Event != share.Pause && r.Event != share.Clock {
-			r.Limit = e.limits.index(old[r.Limit])
-		}
-	}
-	s.reports = slices.DeleteFunc(s.reports, func(r share.Report) bool { return r.Limit < 0 })
+	s.outbox.renumber(func(i int) int { return e.limits.index(old[i]) })
 	for i, l := range e.limits.list {
-		if k := slices.Index(old, l); k < 0 || was[k] != l.Limit() {
-			s.report(e, share.Report{Event: share.Limited, Limit: i, Ago: e.t}, true)
-		}
-		if !slices.Contains(old, l) {
-			l.Spent(e.t, func(at time.Duration, n int64) {
-				s.report(e, share.Report{Event: share.Settled, Limit: i, N: n, Ago: at}, true)
-			})
+		if !slices.Contains(old, l) && s.gen != 0 {
+			l.Spent(e.t, func(at time.Duration, n int64) { s.outbox.move(l.Limit(), i, n, 0, s.stamp(at)) })
 		}
 	}
+	s.due(e, e.t)
 }

@@ -145,7 +145,7 @@ func TestRequotaShared(t *testing.T) {
 	if d := e.Decide(); !d.Exchange || len(e.Exchange().Limits) != 2 {
 		t.Fatal("nothing is asked")
 	}
-	reply := share.Reply{Granted: 1, Taken: 1, Limits: []share.State{{Limit: minute, Left: 9}, {Limit: hour, Left: 99}}}
+	reply := share.Reply{Generation: 1, Now: time.Hour, Taken: time.Hour, Granted: 1, Limits: []share.State{{Limit: minute, Most: 10, Left: 9}, {Limit: hour, Most: 100, Left: 99}}}
 	e.Replied(now(0), reply)
 	e.Decide()
 	e.Answered(now(1), r, Answer{}) // to be told: one spent of each
@@ -166,16 +166,12 @@ func TestRequotaShared(t *testing.T) {
 		e.Decide()
 	}
 	b := e.Exchange()
-	limited := map[int]bool{}
 	for _, x := range b.Reports {
-		if x.Event == share.Limited {
-			limited[x.Limit] = true
-		}
 		if x.Limit < 0 || x.Limit > 1 {
 			t.Errorf("a report of limit %d", x.Limit)
 		}
 	}
-	if len(b.Limits) != 2 || b.Limits[0] != more || !limited[0] || !limited[1] {
+	if len(b.Limits) != 2 || b.Limits[0].Limit != more || !b.Limits[0].Set || !b.Limits[1].Set {
 		t.Errorf("told %+v", b)
 	}
 }

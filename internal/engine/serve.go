@@ -5,7 +5,6 @@ import (
 
 	"example.com/tollgate/internal/queue"
 	"example.com/tollgate/internal/refill"
-	"example.com/tollgate/internal/share"
 )
 
 // ready returns when a request may go, as far as that can be said: what comes
@@ -16,7 +15,7 @@ func (e *Engine) ready(r *Request) time.Duration {
 		at = max(at, e.pacer.next)
 	}
 	if e.shared.open() {
-		return at
+		return max(at, e.limits.dry(&r.cost))
 	}
 	if at = max(at, e.limits.ready(e.t, &r.cost)); at == refill.Never {
 		return e.flights.due()
@@ -30,7 +29,7 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 	var at time.Duration
 	var l *limit
 	if e.shared.up() {
-		at, l = e.shared.turn(e, w)
+		at, l = e.shared.states.turn(e, w)
 	} else {
 		at, l = e.limits.turn(e.t, max(e.t, e.backoff.until), w)
 	}
@@ -43,6 +42,7 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 // join puts a request into the queue unless its turn would come too late.
 func (e *Engine) join(r *Request) {
 	w := &r.waiter
+	stale := e.shared.up() && !e.shared.states.fresh(e.t) && e.backoff.ready(e.t) <= e.t // the store may know better
 	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
 	if w.Class == nil && e.queue.Classed() {
 		w.Class = &queue.Class{}
@@ -74,6 +74,10 @@ func (e *Engine) join(r *Request) {
 		x.Reason, x.After = TooLarge, refill.Never
 	case e.backoff.long > e.t && (!r.stays || turn > w.Until):
 		x.Reason = LongPause
+	case stale && (r.MaxQueue == 0 || e.queue.Beside(w.Class) < r.MaxQueue):
+		e.shared.next = 0
+		push(e, r)
+		return
 	case slowest.Per >= refill.Day && turn > e.t && (!r.stays || turn > w.Until):
 		x.Reason = DailySpent
 	case turn > w.Until || r.MaxWait < 0:
@@ -81,12 +85,7 @@ func (e *Engine) join(r *Request) {
 	case r.MaxQueue > 0 && e.queue.Beside(w.Class) >= r.MaxQueue:
 		x.Reason = PastMaxQueue
 	default:
-		if n := r.Draw.Cost[refill.Tokens]; e.queue.Len() == 0 || n > e.heaviest {
-			e.heaviest, e.capped = n, e.caps(n)
-		}
-		e.queue.Push(w, e.t)
-		e.ranks.joined(e)
-		e.serve()
+		push(e, r)
 		return
 	}
 	e.reject(r, x)
@@ -116,6 +115,7 @@ func (e *Engine) next() *queue.Waiter[*Request] {
 // serve lets those at the head of the queue go whose turn it is, and says when to
 // look again.
 func (e *Engine) serve() {
+	e.shared.release(e)
 	if e.shared.up() {
 		e.next()
 		e.shared.serve(e)
@@ -145,14 +145,14 @@ func (e *Engine) serve() {
 		if e.queue.Classed() {
 			at = min(at, e.ranks.wake(e))
 		}
-		e.wake = at
+		e.wake = e.shared.wake(at)
 		if x := e.queue.Expire(); x > 0 {
-			e.wake = min(at, x)
+			e.wake = min(e.wake, x)
 		}
 		return
 	}
 	hold(&e.limits, e.t, nil)
-	e.wake = refill.Never
+	e.wake = e.shared.wake(refill.Never)
 	e.backoff.idle(e.t)
 }
 
@@ -186,7 +186,7 @@ func (e *Engine) arrive(at time.Duration, r *Request) {
 	}
 	r.stage, r.when = arrived, at
 	e.limits.arrive(at, r)
-	e.shared.each(e, r, share.Spent, at)
+	e.shared.spend(e, r, at)
 	e.backoff.land(r)
 }
 
@@ -213,9 +213,11 @@ func (e *Engine) paceAccepted(r *Request) {
 func (e *Engine) recall(r *Request) {
 	e.flights.unlink(r)
 	if !r.deemed {
+		e.shared.hold(e, r)
 		return
 	}
 	r.stage, r.deemed = held, false
+	e.shared.hold(e, r)
 	e.limits.coming += r.cost[refill.Requests]
 	for _, d := range r.drawn {
 		if d.n > 0 {
@@ -233,7 +235,7 @@ func (e *Engine) pardon(r *Request) {
 		l, n := d.limit, d.n
 		if most := max(1, l.n()/pardoned); l.Limit().Unit != refill.Requests && l.Limit().Per > 0 && n > most {
 			l.Settle(e.t, r.when, most-n)
-			e.shared.report(e, share.Report{Event: share.Settled, Limit: e.limits.index(l), N: most - n, Ago: r.when}, true)
+			e.shared.settle(e, l, r, most-n)
 			e.journal.note(e, l, r.let, most-n)
 			r.drawn[i].n = most
 		}
@@ -260,7 +262,7 @@ func (e *Engine) fail(r *Request, reached bool) {
 				e.journal.note(e, d.limit, r.let, -d.n)
 			}
 		}
-		e.shared.each(e, r, share.Unspent, e.t)
+		e.shared.unspend(e, r)
 		e.pacer.put()
 		e.backoff.land(r)
 	}
@@ -287,7 +289,7 @@ func (e *Engine) close(r *Request) {
 }
 
 // changed notes that a limit is another one, which the store is told if l is not
-// nil.
+// nil: the server has stated it.
 func (e *Engine) changed(l *limit, c Change) {
 	e.out.Changes = append(e.out.Changes, c)
 	if c.To.Unit != refill.Requests {
@@ -295,10 +297,11 @@ func (e *Engine) changed(l *limit, c Change) {
 	}
 	if l != nil && e.shared != nil {
 		i := e.limits.index(l)
-		e.shared.report(e, share.Report{Event: share.Limited, Limit: i, Ago: e.t}, true)
-		if c.From == (refill.Limit{}) && c.To.Unit == refill.Requests {
+		l.told, l.news = l.stated, true
+		e.shared.due(e, e.t)
+		if c.From == (refill.Limit{}) && c.To.Unit == refill.Requests && e.shared.gen != 0 {
 			l.Spent(e.t, func(at time.Duration, n int64) {
-				e.shared.report(e, share.Report{Event: share.Settled, Limit: i, N: n, Ago: at}, true)
+				e.shared.outbox.move(c.To, i, n, 0, e.shared.stamp(at))
 			})
 		}
 	}

@@ -52,6 +52,9 @@ func Snapshot(e *Engine, now Now) Status {
 	s.PausedUntil, s.Why = p.Until, p.Why
 	s.Limits = make([]LimitStatus, 0, len(e.limits.list))
 	for i, l := range e.limits.list {
+		if l.void {
+			continue
+		}
 		x := LimitStatus{Limit: l.Limit(), Learned: l.learned}
 		x.Left, x.Full = left(e, i)
 		s.Limits = append(s.Limits, x)
@@ -62,8 +65,10 @@ func Snapshot(e *Engine, now Now) Status {
 // left returns what is left of the i-th limit, and when all of it is back.
 func left(e *Engine, i int) (n int64, full time.Duration) {
 	l := e.limits.list[i]
-	if n, full, ok := e.shared.left(e.t, i); ok {
-		return n, full
+	if e.shared.up() {
+		if n, full, ok := e.shared.states.left(e.t, i); ok {
+			return n, full
+		}
 	}
 	return l.Free(e.t), l.Ready(e.t, l.n())
 }

@@ -34,7 +34,6 @@ func Mono() time.Duration { return time.Since(epoch) }
 type Limiter struct {
 	key   string
 	store Store         // nil: the quota is nobody else's
-	out   time.Duration // the longest that an exchange with it may take
 	file  *dayfile.File // where limits of a day are written down; nil: nowhere
 	name  string        // under which
 	owner any           // whatever has made it

@@ -33,12 +33,12 @@ func New(key string, o Options) *Limiter {
 	l.version.Store(o.Version)
 	c := engine.Config{Limits: o.Limits, Journal: o.File != nil, Seed: rand.Uint64()}
 	if s := o.Shared; s != nil {
-		l.store, l.out = s.Store(key), s.timeout()
+		l.store = s.Store(key)
 		l.shared, l.tell, l.outages, l.exchanged = s, o.Tell, o.Told, o.Exchanged
 		if l.outages == nil {
 			l.outages = new(Outages)
 		}
-		c.Shared = &engine.Shared{OnError: s.OnError, Instances: int64(max(s.Instances, 1)), Timeout: l.out}
+		c.Shared = &engine.Shared{OnError: s.OnError, Instances: int64(max(s.Instances, 1)), Timeout: s.timeout()}
 	}
 	if c.Memory = o.Memory; c.Memory != nil {
 		l.tokens.Store(true) // for all that is known

@@ -75,6 +75,9 @@ func (r *Request) Sent() {
 func (r *Request) Unsent() {
 	r.sent.Store(unsent)
 	r.Limiter.report(r)
+	if l := r.Limiter; l.store != nil { // which has to know before it counts the request as arrived
+		l.unlock(l.lock())
+	}
 }
 
 // Answered says that the response's headers are here, and what they say. It

@@ -34,9 +34,13 @@ func (s *script) Exchange(ctx context.Context, b share.Batch) (share.Reply, erro
 		return share.Reply{}, ctx.Err()
 	}
 	r, err := answer(b)
-	r.Taken = time.Hour
+	r.Now = storeNow()
+	r.Taken, r.Generation = r.Now, max(r.Generation, 1)
 	return r, err
 }
+
+// storeNow is what the store's clock shows: another one than ours.
+func storeNow() time.Duration { return (Mono() + time.Hour).Truncate(time.Microsecond) }
 
 func (s *script) now(answer func(b share.Batch) (share.Reply, error)) {
 	s.mu.Lock()
@@ -64,24 +68,29 @@ func (s *script) hears(e share.Event) bool {
 	return slices.ContainsFunc(s.told(), func(r share.Report) bool { return r.Event == e && r.Limit == 0 })
 }
 
-func yes(b share.Batch) (share.Reply, error) { return share.Reply{Granted: len(b.Asks)}, nil }
+func yes(b share.Batch) (share.Reply, error) {
+	r := share.Reply{Granted: len(b.Asks)}
+	for _, c := range b.Limits {
+		r.Limits = append(r.Limits, share.State{Limit: c.Limit, Most: c.N, Left: c.N})
+	}
+	return r, nil
+}
 
 func away(share.Batch) (share.Reply, error) { return share.Reply{}, errors.New("away") }
 
 // shared runs f in a bubble with a limiter of 100 requests a minute that are
 // shared through a store.
-func shared(t *testing.T, o Shared, f func(t *testing.T, s *script, l *Limiter)) {
+func shared(t *testing.T, o *Shared, f func(t *testing.T, s *script, l *Limiter)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{answer: yes}
-		o := o
 		o.Store = func(key string) Store {
 			if key != "k" {
 				t.Errorf("store of %q, want k", key)
 			}
 			return s
 		}
-		f(t, s, New("k", Options{Limits: []refill.Limit{rpm(100)}, Shared: &o}))
+		f(t, s, New("k", Options{Limits: []refill.Limit{rpm(100)}, Shared: o}))
 		time.Sleep(time.Minute) // nothing goes on for ever
 		synctest.Wait()
 	})
@@ -89,7 +98,7 @@ func shared(t *testing.T, o Shared, f func(t *testing.T, s *script, l *Limiter))
 
 // Those who wait ask together.
 func TestSharedTogether(t *testing.T) {
-	shared(t, Shared{}, func(t *testing.T, s *script, l *Limiter) {
+	shared(t, &Shared{}, func(t *testing.T, s *script, l *Limiter) {
 		var wg sync.WaitGroup
 		for i := range 50 {
 			wg.Go(func() {
@@ -103,7 +112,7 @@ func TestSharedTogether(t *testing.T) {
 		if n := len(s.seen()); n > 3 {
 			t.Errorf("%d exchanges for 50 requests that came together, want 3 at most", n)
 		}
-		if got := s.told(); len(got) == 0 || got[0].Event != share.Spent || got[0].Limit != 0 {
+		if got := s.told(); len(got) == 0 || got[0].Event != share.Move || got[0].At == 0 || got[0].Limit != 0 {
 			t.Errorf("told %v, want what was spent", got)
 		}
 	})
@@ -111,22 +120,22 @@ func TestSharedTogether(t *testing.T) {
 
 // Tokens that come for someone who has gone go back.
 func TestSharedGone(t *testing.T) {
-	shared(t, Shared{}, func(t *testing.T, s *script, l *Limiter) {
+	shared(t, &Shared{}, func(t *testing.T, s *script, l *Limiter) {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Millisecond)
 		defer cancel()
 		if err := l.Acquire(ctx, ask(1)); err != context.DeadlineExceeded {
 			t.Errorf("error %v, want the context's", err)
 		}
 		time.Sleep(time.Second)
-		if got, want := s.told(), []share.Report{{Event: share.Unspent, N: 1, Taken: time.Hour}}; !slices.Equal(got, want) {
-			t.Errorf("told %+v, want %+v", got, want)
+		if got := s.told(); len(got) != 1 || got[0].Event != share.Move || got[0].N != 1 || got[0].From == 0 || got[0].At != 0 {
+			t.Errorf("told %+v, want that one will never be spent", got)
 		}
 	})
 }
 
 // The head asks again when it was told to, and not before.
 func TestSharedWait(t *testing.T) {
-	shared(t, Shared{}, func(t *testing.T, s *script, l *Limiter) {
+	shared(t, &Shared{}, func(t *testing.T, s *script, l *Limiter) {
 		began := time.Now()
 		s.now(func(b share.Batch) (share.Reply, error) {
 			if time.Since(began) < 10*time.Second {
@@ -139,8 +148,8 @@ func TestSharedWait(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Closed()
-		if got, n := time.Since(began), len(s.seen()); got != 10010*time.Millisecond || n != 2 {
-			t.Errorf("after %v and %d exchanges, want 10.01s and 2", got, n)
+		if got, n := time.Since(began), len(s.seen()); got != 10005*time.Millisecond || n != 2 { // it is there when they are due
+			t.Errorf("after %v and %d exchanges, want 10.005s and 2", got, n)
 		}
 	})
 }
@@ -149,7 +158,7 @@ func TestSharedWait(t *testing.T) {
 func TestSharedAway(t *testing.T) {
 	for on, want := range map[share.OnError]int{share.FallBack: 25, share.FailOpen: 60, share.FailClosed: 0} {
 		t.Run(fmt.Sprint(on), func(t *testing.T) {
-			shared(t, Shared{OnError: on, Instances: 4}, func(t *testing.T, s *script, l *Limiter) {
+			shared(t, &Shared{OnError: on, Instances: 4}, func(t *testing.T, s *script, l *Limiter) {
 				s.now(away)
 				var told []error
 				var mu sync.Mutex
@@ -195,25 +204,29 @@ func TestSharedAway(t *testing.T) {
 
 // A store that has forgotten everything is told what was spent.
 func TestSharedLost(t *testing.T) {
-	shared(t, Shared{}, func(t *testing.T, s *script, l *Limiter) {
+	shared(t, &Shared{}, func(t *testing.T, s *script, l *Limiter) {
 		for range 7 {
 			r := acquire(t, l, 1)
 			accept(r)
 			r.Closed()
 		}
 		time.Sleep(time.Second)
-		lost := true
 		s.now(func(b share.Batch) (share.Reply, error) {
-			r := share.Reply{Granted: len(b.Asks), Lost: lost}
-			lost = false
-			return r, nil
+			if b.Generation != 2 {
+				return share.Reply{Lost: true, Generation: 2}, nil
+			}
+			r, err := yes(b)
+			r.Generation = 2
+			return r, err
 		})
 		acquire(t, l, 1).Closed()
 		time.Sleep(time.Second)
 		n := int64(0)
-		for _, r := range s.told() {
-			if r.Event == share.Settled {
-				n += r.N
+		for _, b := range s.seen() {
+			for _, r := range b.Reports {
+				if b.Generation == 2 && r.From == 0 {
+					n += r.N
+				}
 			}
 		}
 		if n != 7 {
@@ -224,7 +237,7 @@ func TestSharedLost(t *testing.T) {
 
 // A drain that the store was not told of, because it was away, it is told later.
 func TestSharedTellsAgain(t *testing.T) {
-	shared(t, Shared{OnError: share.FailOpen}, func(t *testing.T, s *script, l *Limiter) {
+	shared(t, &Shared{OnError: share.FailOpen}, func(t *testing.T, s *script, l *Limiter) {
 		r := acquire(t, l, 1)
 		s.now(away)
 		refuse(r, engine.Refusal{Wait: 30 * time.Second})
@@ -240,18 +253,21 @@ func TestSharedTellsAgain(t *testing.T) {
 
 // A limit that the store knows is kept, and one that is learned is told.
 func TestSharedLimits(t *testing.T) {
-	shared(t, Shared{}, func(t *testing.T, s *script, l *Limiter) {
+	shared(t, &Shared{}, func(t *testing.T, s *script, l *Limiter) {
 		other := refill.Limit{Unit: refill.Tokens, N: 1000, Per: time.Minute, Rule: refill.Steady}
 		s.now(func(b share.Batch) (share.Reply, error) {
 			r := share.Reply{Granted: len(b.Asks)}
-			for _, l := range b.Limits {
+			for _, c := range b.Limits {
+				l := c.Limit
 				if l.Unit == refill.Requests {
 					l.N = 60
+				} else {
+					l = other
 				}
-				r.Limits = append(r.Limits, share.State{Limit: l, Left: 5, Full: time.Minute})
+				r.Limits = append(r.Limits, share.State{Limit: l, Most: l.N, Left: 5, Full: time.Minute})
 			}
 			if len(b.Limits) == 1 {
-				r.Others = []refill.Limit{other}
+				r.Others = []share.State{{Limit: other, Most: 1000}}
 			}
 			return r, nil
 		})
@@ -272,8 +288,8 @@ func TestSharedLimits(t *testing.T) {
 		r.Answered(engine.Answer{Levels: []engine.Level{{Unit: refill.Requests, N: 20, Per: time.Minute, Left: 3}}})
 		r.Closed()
 		time.Sleep(time.Second)
-		if all := s.seen(); all[len(all)-1].Limits[0].N != 20 || !s.hears(share.Limited) {
-			t.Errorf("told %+v, want that a limit of 20 is in force", s.told())
+		if !slices.ContainsFunc(s.seen(), func(b share.Batch) bool { c := b.Limits[0]; return c.N == 100 && c.Told == 20 && c.News }) {
+			t.Errorf("told %+v, want that a limit of 20 is in force", s.seen())
 		}
 	})
 }

@@ -3,8 +3,10 @@ package limiter
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
+	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
 )
@@ -12,11 +14,12 @@ import (
 // A Store keeps the tokens of one key where several processes take them, such as
 // a database.
 //
-// A store has a clock of its own, and the only one that counts: what it is told
-// was so long ago, and what it tells is so far ahead.
+// A store has a clock of its own, and the only one that counts. It may forget
+// everything, and must notice that: see package share.
 type Store interface {
 	// Exchange takes in what a process tells, and takes tokens for it. After an
-	// error it is not known whether that has happened.
+	// error it is not known whether that has happened: the same batch is told
+	// again. It returns when ctx is done at the latest.
 	Exchange(ctx context.Context, b share.Batch) (share.Reply, error)
 }
 
@@ -28,10 +31,18 @@ type Shared struct {
 	Instances int                    // how many processes share the quota, for FallBack; 0: 1
 	Timeout   time.Duration          // of each exchange; 0: 100 ms
 
+	once  sync.Once
+	turns chan struct{} // one for each exchange that is under way
+
 	explained uint32 // how often it was to be said what Instances 0 means
 }
 
-const exchangeTimeout = 100 * time.Millisecond
+const (
+	exchangeTimeout = 100 * time.Millisecond
+	// exchanges is how many may be under way at once, of all keys: a client's
+	// connections are few, and to wait for one is not to wait for the store.
+	exchanges = 16
+)
 
 func (s *Shared) timeout() time.Duration {
 	if s.Timeout <= 0 {
@@ -40,16 +51,30 @@ func (s *Shared) timeout() time.Duration {
 	return s.Timeout
 }
 
-// exchange tells the store and asks it.
+// turn waits until an exchange may begin.
+func (s *Shared) turn() (done func()) {
+	s.once.Do(func() { s.turns = make(chan struct{}, exchanges) })
+	s.turns <- struct{}{}
+	return func() { <-s.turns }
+}
+
+// exchange tells the store and asks it. Its time begins when it has its turn. One
+// that was not answered in time is given more of it when it is repeated, while
+// OnError says what is done: a store may be far away.
 func (l *Limiter) exchange(b share.Batch) {
-	ctx, cancel := context.WithTimeout(context.Background(), l.out)
+	done := l.shared.turn()
+	now := l.lock()
+	patience := engine.Patience(l.engine, now)
+	l.unlock(now)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	began := Mono()
 	reply, err := l.store.Exchange(ctx, b)
 	cancel()
+	done()
 	if l.exchanged != nil {
 		l.exchanged(Mono()-began, err)
 	}
-	now := l.lock()
+	now = l.lock()
 	if err != nil {
 		l.away = l.outage(err)
 		l.engine.Unanswered(now)
