@@ -22,7 +22,8 @@ type kind uint8
 const (
 	passing kind = 1 << iota // it may pass by itself
 	config                   // it does not
-	single                   // it is of one key: others may be well
+	single                   // it is of some keys: others may be well
+	named                    // it is of one key, which is told
 	unclear                  // another error may be behind it
 )
 
@@ -35,11 +36,11 @@ var answers = []struct {
 	kind kind
 	hint string
 }{
-	{"*ermissions to access", config | single, "its ACL user may not use that key"},
+	{"*ermissions to access", config | single, "its ACL user may not use such keys"},
 	{"NOPERM", config, "its ACL user lacks a command"},
 	{"*ACL failure in script", config, "its ACL user lacks a command"},
 	{"*can't run this command", config, "its ACL user lacks a command"},
-	{"*can't access at least one of the keys", config | single, "its ACL user may not use that key"},
+	{"*can't access at least one of the keys", config | single, "its ACL user may not use such keys"},
 	{"WRONGPASS", config, ""},
 	{"NOAUTH", config, ""},
 	{"*unauthenticated", config, "NOAUTH: no password was given"}, // a script has more arguments than Redis reads before
@@ -51,8 +52,8 @@ var answers = []struct {
 	{"MISCONF", config, ""},
 	{"CROSSSLOT", config | single, ""},
 	{"*non local key", config | single, ""},
-	{"WRONGTYPE", config | single, "something else is stored there"},
-	{"*WRONGTYPE", config | single, "something else is stored there"},
+	{"WRONGTYPE", config | single | named, "something else is stored there"},
+	{"*WRONGTYPE", config | single | named, "something else is stored there"},
 	{"MOVED", config, "it is a cluster: use redis.NewClusterClient"},
 	{"ASK", config, "it is a cluster: use redis.NewClusterClient"},
 	{"*cluster support disabled", config, "it is not a cluster: use redis.NewClient"},
@@ -62,10 +63,9 @@ var answers = []struct {
 	{"*Unknown Redis command", config, "a command that scripts need is disabled"},
 	{"*not allowed", config, ""},
 	{"*disabled", config, ""},
-	{"BUSYKEY", config | single, ""},
 	{"*READONLY", passing, ""}, // see trouble
-	{"*user_script", config | single, "what is stored there is not of this version of tollgate"},
-	{"*Error running script", config | single, "what is stored there is not of this version of tollgate"},
+	{"*user_script", config | single | named, "what is stored there is not of this version of tollgate"},
+	{"*Error running script", config | single | named, "what is stored there is not of this version of tollgate"},
 	{"*Error compiling script", config, ""},
 	{"TRYAGAIN", passing | single, ""},
 }
@@ -112,6 +112,12 @@ func trouble(err error, key string, failover bool) (limiter.Trouble, kind) {
 	return t, k
 }
 
+// noWay reports whether an error says that no connection can be made.
+func noWay(err error) bool {
+	var answer redis.Error
+	return err != nil && !errors.As(err, &answer) && !errors.Is(err, errSilent) && definite(err) || errors.Is(err, errTLS) || errors.Is(err, errPlain)
+}
+
 // definite reports whether an error of a connection says all that can be known.
 func definite(err error) bool {
 	var name *net.DNSError
@@ -147,7 +153,7 @@ func answered(err error, text, key string, failover bool) (limiter.Trouble, kind
 			text += " (" + a.hint + ")"
 		}
 		name := ""
-		if k&single != 0 && k&config != 0 {
+		if k&named != 0 {
 			name = "key " + key + ": "
 		}
 		return limiter.Trouble{What: "refuses: " + name + text, Config: k&config != 0, Err: err}, k

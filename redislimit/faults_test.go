@@ -118,7 +118,7 @@ func TestKill(t *testing.T) {
 	s := redistest.Start(t)
 	server := &strict{n: 100, per: 2 * time.Second}
 	var back time.Time
-	ok, watches := batch{server: server, clients: 4, each: 150, options: redislimit.Options{Instances: 4}, connect: connect(s), happens: func() {
+	ok, watches := batch{server: server, clients: 4, each: 150, options: redislimit.Options{Instances: 4, Timeout: 300 * time.Millisecond}, connect: connect(s), happens: func() {
 		time.Sleep(3 * time.Second)
 		s.Kill()
 		time.Sleep(2 * time.Second)

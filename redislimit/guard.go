@@ -29,22 +29,36 @@ type guard struct {
 	answered time.Time       // when an exchange was answered the last time; zero: never
 }
 
+// key is the key of Redis that errors name.
+func (g *guard) key() string { return g.store.name() }
+
 // Exchange implements limiter.Store.
 func (g *guard) Exchange(ctx context.Context, b share.Batch) (share.Reply, error) {
 	where := ""
 	if g.down.Load() > 0 {
-		where = g.where(ctx, g.store.key)
+		where = g.where(g.key())
 	}
 	p, try := g.enter(where)
 	if p != nil && (!try || !g.clear(ctx, where, p)) {
 		return share.Reply{}, g.suffers(g.current(p))
 	}
-	r, err, found := g.ask(ctx, b, where, p != nil)
-	if err != nil {
-		return share.Reply{}, g.suffers(g.explain(ctx, err, found))
+	r := g.ask(ctx, b, p != nil)
+	if r.err != nil {
+		if p == nil {
+			where = g.where(g.key())
+		}
+		return share.Reply{}, g.suffers(g.explain(ctx, r, where, p != nil))
 	}
-	r.Notice = g.well(where, r.Lost)
-	return r, nil
+	r.reply.Notice = g.well(where, p, r.reply.Lost)
+	return r.reply, nil
+}
+
+// A result is what came of an exchange.
+type result struct {
+	reply share.Reply
+	err   error
+	began time.Time
+	found *glance // a look since then; nil: there was none
 }
 
 // suffers notes what an exchange has failed with.
@@ -55,32 +69,44 @@ func (g *guard) suffers(o *limiter.Outage) *limiter.Outage {
 	return o
 }
 
-// well notes that an exchange was answered. It returns what is to be told if Redis
-// knew nothing of a key that it should have known; after an Outage that was told.
-func (g *guard) well(where string, lost bool) error {
+// well notes that an exchange was answered, in which a part was tried or, nil, was
+// not. It returns what is to be told if Redis knew nothing of a key that it should
+// have known; after an Outage that was told.
+func (g *guard) well(where string, tried *part, lost bool) error {
 	now := time.Now()
 	g.mu.Lock()
 	had, last := g.outage, g.answered
 	g.outage, g.answered = nil, now
 	g.mu.Unlock()
-	if had != nil || g.down.Load() > 0 {
-		g.restored(where, had)
+	if had != nil || tried != nil {
+		g.restored(where, tried, had)
 	}
 	if had == nil && lost && now.Sub(last) < forgets {
-		return g.forgot(g.store.key, now)
+		return g.forgot(g.key(), last, now)
 	}
 	return nil
 }
 
-// look looks at the server that has the key.
-func (g *guard) look() <-chan error {
-	found := make(chan error, 1)
+// look looks at the part that has the key, unless that is being done, or was done
+// since the time given.
+func (g *guard) look(where string, since time.Time) *glance {
+	g.health.mu.Lock()
+	defer g.health.mu.Unlock()
+	if l := g.looks[where]; l != nil && !l.began.Before(since) {
+		return l
+	}
+	if g.looks == nil {
+		g.looks = make(map[string]*glance)
+	}
+	l := &glance{began: time.Now(), done: make(chan struct{})}
+	g.looks[where] = l
 	go func() {
+		defer close(l.done)
 		ctx, cancel := context.WithTimeout(context.Background(), min(max(lookTime, 5*g.shared.Timeout), 10*lookTime))
 		defer cancel()
-		found <- look(ctx, g.client, g.store)
+		l.err = look(ctx, g.client, g.store)
 	}()
-	return found
+	return l
 }
 
 // clear looks at a part that does not answer, and reports whether there is nothing
@@ -99,98 +125,103 @@ func (g *guard) clear(ctx context.Context, where string, p *part) bool {
 		defer t.Stop()
 		half = t.C
 	}
-	found := g.look()
-	heed := func(err error) bool {
-		if err == nil {
+	found := g.look(where, time.Now())
+	heed := func() bool {
+		if found.err == nil {
+			g.looked(where)
 			return true
 		}
-		t, k := trouble(err, g.store.key, g.failsOver())
-		if o, fresh := g.fall(where, t, k&^unclear); fresh {
+		t, k := trouble(found.err, g.key(), g.failsOver())
+		if o, fresh := g.fall(where, t, k&^unclear, true); fresh {
 			o.Settle(t)
 		}
 		return false
 	}
 	select {
-	case err := <-found:
-		return heed(err)
+	case <-found.done:
+		return heed()
 	case <-half:
 	case <-ctx.Done():
 	}
 	go func() {
-		if heed(<-found) {
-			g.looked(where, p) // the next one has all the time that there is
+		if <-found.done; heed() {
+			g.postpone(p) // the next one has all the time that there is
 		}
 	}()
 	return false
 }
 
-// ask makes the exchange. found has what a look says that was begun since the
-// exchange took long, or its error leaves open what is wrong; nil: there was none.
-// A part that is being tried was looked at already.
-func (g *guard) ask(ctx context.Context, b share.Batch, where string, trying bool) (r share.Reply, err error, found <-chan error) {
-	type result struct {
-		reply share.Reply
-		err   error
-	}
+// ask makes the exchange. A part that is being tried was looked at already.
+func (g *guard) ask(ctx context.Context, b share.Batch, trying bool) (r result) {
+	r.began = time.Now()
 	done := make(chan result, 1)
 	go func() {
-		r, err := g.store.Exchange(ctx, b)
-		done <- result{r, err}
+		reply, err := g.store.Exchange(ctx, b)
+		done <- result{reply: reply, err: err}
 	}()
-	var slow <-chan time.Time
-	if end, ok := ctx.Deadline(); ok && !trying {
-		t := time.NewTimer(time.Until(end) * 3 / 4)
-		defer t.Stop()
-		slow = t.C
+	// Before it is given up, it is known what is wrong, if anything is.
+	in := g.shared.Timeout * 3 / 4
+	if end, ok := ctx.Deadline(); ok {
+		in = min(in, time.Until(end)*3/4)
 	}
+	slow := time.NewTimer(in)
+	defer slow.Stop()
+	var found <-chan struct{}
 	for {
 		select {
 		case x := <-done:
-			if x.err != nil && !trying && found == nil {
-				if _, k := trouble(x.err, "", false); k&unclear != 0 {
-					found = g.look()
-				}
+			r.reply, r.err = x.reply, x.err
+			return r
+		case <-slow.C:
+			if where := g.where(g.key()); !trying && !g.seemsFine(where) {
+				r.found = g.look(where, r.began)
+				found = r.found.done
 			}
-			return x.reply, x.err, found
-		case <-slow:
-			if !g.seemsFine(where) {
-				found = g.look()
+		case <-found:
+			if found = nil; noWay(r.found.err) {
+				r.err = r.found.err // go-redis would find that out in its own time
+				return r
 			}
 		case <-ctx.Done():
-			return share.Reply{}, ctx.Err(), found
+			r.err = ctx.Err()
+			return r
 		}
 	}
 }
 
-// explain returns the Outage of an exchange that has failed. While a look is under
-// way its trouble is not settled.
-func (g *guard) explain(ctx context.Context, err error, found <-chan error) *limiter.Outage {
-	where := g.where(ctx, g.store.key)
-	t, k := trouble(err, g.store.key, g.failsOver())
-	if k&unclear != 0 && timeout(err) {
+// explain returns the Outage of an exchange that has failed, of a part that was being
+// tried or not. While a look is under way its trouble is not settled.
+func (g *guard) explain(ctx context.Context, r result, where string, tried bool) *limiter.Outage {
+	t, k := trouble(r.err, g.key(), g.failsOver())
+	if k&unclear != 0 && timeout(r.err) {
 		t.What = fmt.Sprintf("unreachable: no answer within %v", g.shared.Timeout)
 	}
+	found := r.found
 	switch {
 	case k&unclear == 0:
 		found = nil
-	case found == nil && g.seemsFine(where):
+	case tried: // and the look before it has found nothing wrong
 		k |= single
-	case found != nil:
+	default:
+		if found == nil {
+			found = g.look(where, r.began)
+		}
 		select {
-		case err := <-found:
-			t, k = g.behind(where, err, t)
+		case <-found.done:
+			t, k = g.behind(where, found.err, t)
 			found = nil
 		case <-ctx.Done():
 		}
 	}
-	o, fresh := g.fall(where, t, k)
+	o, fresh := g.fall(where, t, k, tried)
 	switch {
 	case !fresh:
 	case found == nil:
 		o.Settle(t)
 	default:
 		go func() {
-			t, k := g.behind(where, <-found, t)
+			<-found.done
+			t, k := g.behind(where, found.err, t)
 			if k&single != 0 {
 				g.narrow(where, o, t.What)
 			}
@@ -204,9 +235,9 @@ func (g *guard) explain(ctx context.Context, err error, found <-chan error) *lim
 // found none, the key has that trouble alone.
 func (g *guard) behind(where string, found error, t limiter.Trouble) (limiter.Trouble, kind) {
 	if found == nil {
-		g.looked(where, nil)
+		g.looked(where)
 		return t, passing | single
 	}
-	t, k := trouble(found, g.store.key, g.failsOver())
+	t, k := trouble(found, g.key(), g.failsOver())
 	return t, k &^ unclear
 }

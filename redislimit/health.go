@@ -18,9 +18,12 @@ const (
 	// engine waits between its attempts.
 	againFirst = 450 * time.Millisecond
 	againLast  = 5 * time.Second
-	// fineFor is for how long, after a look that has found nothing wrong, the
-	// exchanges of a key that fail are taken for that key's alone.
+	// fineFor is for how long, after a look that has found nothing wrong, an
+	// exchange that takes its time is no reason for another one.
 	fineFor = 5 * time.Second
+	// maxOnes is of how many troubles of some keys each it is known that they were
+	// told.
+	maxOnes = 1000
 )
 
 // A health is what is known of whether Redis answers, for all keys of a client.
@@ -34,7 +37,9 @@ type health struct {
 	mu    sync.Mutex
 	parts map[string]*part           // that do not answer, by address
 	ones  map[string]*limiter.Outage // of troubles that some keys have, by what they are
-	fine  map[string]time.Time       // when a look at a part has found nothing wrong
+	looks map[string]*glance         // the last one at each part
+	fine  map[string]time.Time       // when one has found nothing wrong
+	rose  time.Time                  // when a part answered again
 	lost  int                        // keys whose state was lost since that was told
 	told  time.Time                  // when it was
 }
@@ -48,9 +53,16 @@ type part struct {
 	looked bool // a look has found nothing wrong: the next attempt is an exchange
 }
 
+// A glance is a look that is under way until done is closed.
+type glance struct {
+	began time.Time
+	done  chan struct{}
+	err   error // what is wrong; nil: nothing
+}
+
 // where is the address of the part that has a key. "": all of Redis is one part, or
-// nobody knows.
-func (h *health) where(ctx context.Context, key string) string {
+// it is not known yet. It asks nobody.
+func (h *health) where(key string) string {
 	h.mu.Lock()
 	_, all := h.parts[""]
 	h.mu.Unlock()
@@ -61,7 +73,9 @@ func (h *health) where(ctx context.Context, key string) string {
 		if all {
 			return "" // and not known where the keys are
 		}
-		n, err = c.MasterForKey(ctx, key)
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		n, err = c.MasterForKey(over, key)
 	case *redis.Ring:
 		n, err = c.GetShardClientForKey(key)
 	}
@@ -96,16 +110,21 @@ func (h *health) enter(where string) (p *part, try bool) {
 }
 
 // looked notes that a look at a part has found nothing wrong.
-func (h *health) looked(where string, p *part) {
+func (h *health) looked(where string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.fine == nil {
 		h.fine = make(map[string]time.Time)
 	}
 	h.fine[where] = time.Now()
-	if p != nil {
-		p.trying, p.looked, p.next = false, true, time.Now()
-	}
+}
+
+// postpone leaves the attempt at a part, which a look has found well, to the next
+// exchange.
+func (h *health) postpone(p *part) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p.trying, p.looked, p.next = false, true, time.Now()
 }
 
 // seemsFine reports whether a look has found nothing wrong just now.
@@ -116,8 +135,8 @@ func (h *health) seemsFine(where string) bool {
 }
 
 // fall notes a trouble and returns its Outage. fresh: it is a new one, whose
-// trouble is to be settled.
-func (h *health) fall(where string, t limiter.Trouble, k kind) (o *limiter.Outage, fresh bool) {
+// trouble is to be settled. tried: the part was being tried.
+func (h *health) fall(where string, t limiter.Trouble, k kind, tried bool) (o *limiter.Outage, fresh bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	name := "Redis"
@@ -125,16 +144,18 @@ func (h *health) fall(where string, t limiter.Trouble, k kind) (o *limiter.Outag
 		name += " at " + where
 	}
 	p := h.parts[where]
-	if k&single != 0 {
+	switch {
+	case k&single == 0:
+		delete(h.fine, where)
+	case p != nil && !tried:
+		return p.outage, false // from before that
+	default:
 		if p != nil { // it answers, though not as it should
 			h.rise(where, p)
 		}
 		if o = h.ones[t.What]; o == nil {
-			if h.ones == nil {
-				h.ones = make(map[string]*limiter.Outage)
-			}
 			o, fresh = h.shared.NewOutage(name, t), true
-			h.ones[t.What] = o
+			h.note(t.What, o)
 		}
 		return o, fresh
 	}
@@ -157,6 +178,7 @@ func (h *health) fall(where string, t limiter.Trouble, k kind) (o *limiter.Outag
 
 // rise notes that a part answers. The lock is held.
 func (h *health) rise(where string, p *part) {
+	h.rose = time.Now()
 	p.outage.End()
 	delete(h.parts, where)
 	h.down.Add(-1)
@@ -170,23 +192,30 @@ func (h *health) narrow(where string, o *limiter.Outage, what string) {
 		delete(h.parts, where)
 		h.down.Add(-1)
 	}
-	if h.ones == nil {
-		h.ones = make(map[string]*limiter.Outage)
-	}
 	if h.ones[what] == nil {
-		h.ones[what] = o
+		h.note(what, o)
 	} else {
 		o.Replace() // there is one that says the same
 	}
 }
 
-// restored notes that a part has answered to a key that had the Outage before. nil:
-// it had none.
-func (h *health) restored(where string, had *limiter.Outage) {
+// note keeps the Outage of a trouble that some keys have, so that it is told once.
+// The lock is held.
+func (h *health) note(what string, o *limiter.Outage) {
+	if h.ones == nil || len(h.ones) == maxOnes {
+		h.ones = make(map[string]*limiter.Outage) // those that go on are told again
+	}
+	h.ones[what] = o
+}
+
+// restored notes that a part that was tried has answered to a key that had an Outage
+// before. Either may be nil. (An answer to an exchange that was begun before the
+// part fell says nothing.)
+func (h *health) restored(where string, tried *part, had *limiter.Outage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p := h.parts[where]; p != nil {
-		h.rise(where, p)
+	if tried != nil && h.parts[where] == tried {
+		h.rise(where, tried)
 	}
 	if had == nil {
 		return
@@ -211,11 +240,14 @@ func (h *health) current(p *part) *limiter.Outage {
 	return p.outage
 }
 
-// forgot returns what is told of a key whose state was lost, or nil if that was told
-// of another one just now.
-func (h *health) forgot(key string, now time.Time) error {
+// forgot returns what is told of a key whose state was lost since a time, or nil if
+// that was told of another one just now, or there was an outage meanwhile.
+func (h *health) forgot(key string, since, now time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.rose.After(since) {
+		return nil
+	}
 	h.lost++
 	if now.Sub(h.told) < tellLost {
 		return nil

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,11 +15,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"example.com/tollgate/internal/refill"
 	"example.com/tollgate/internal/share"
 )
 
 // lookTime is the longest that a look takes.
 const lookTime = time.Second
+
+// ample is a limit whose tokens a look takes, so that something has to be written.
+var ample = refill.Limit{Unit: refill.Requests, N: 1 << 30, Per: time.Second, Rule: refill.Window}
 
 // look finds out what is wrong with Redis: it makes an exchange about a key beside
 // that of s, over a connection of its own, and tries each step once. (go-redis
@@ -25,7 +31,7 @@ const lookTime = time.Second
 // over is that the time is over.) nil: nothing is wrong.
 func look(ctx context.Context, c redis.UniversalClient, s *store) error {
 	var first error
-	for _, o := range servers(ctx, c, s.key) {
+	for _, o := range servers(ctx, c, s.name()) {
 		err := lookAt(ctx, o, s)
 		var answer redis.Error
 		if errors.As(err, &answer) && strings.HasPrefix(answer.Error(), "MOVED ") {
@@ -48,14 +54,16 @@ func servers(ctx context.Context, c redis.UniversalClient, key string) (list []*
 	case interface{ Options() *redis.Options }:
 		return []*redis.Options{c.Options()}
 	case *redis.ClusterClient:
-		if n, err := c.MasterForKey(ctx, key); err == nil {
+		short, cancel := context.WithTimeout(ctx, lookTime/4) // it may ask each of them, many times
+		defer cancel()
+		if n, err := c.MasterForKey(short, key); err == nil {
 			return []*redis.Options{n.Options()}
 		}
 		o := c.Options()
 		for _, addr := range o.Addrs {
 			list = append(list, &redis.Options{
 				Addr: addr, Dialer: o.Dialer, TLSConfig: o.TLSConfig, DialTimeout: o.DialTimeout, Protocol: o.Protocol, Username: o.Username, Password: o.Password,
-				CredentialsProvider: o.CredentialsProvider, CredentialsProviderContext: o.CredentialsProviderContext,
+				CredentialsProvider: o.CredentialsProvider, CredentialsProviderContext: o.CredentialsProviderContext, StreamingCredentialsProvider: o.StreamingCredentialsProvider,
 			})
 		}
 	case *redis.Ring:
@@ -66,7 +74,7 @@ func servers(ctx context.Context, c redis.UniversalClient, key string) (list []*
 		for _, addr := range o.Addrs {
 			list = append(list, &redis.Options{
 				Addr: addr, Dialer: o.Dialer, TLSConfig: o.TLSConfig, DialTimeout: o.DialTimeout, Protocol: o.Protocol, Username: o.Username, Password: o.Password, DB: o.DB,
-				CredentialsProvider: o.CredentialsProvider, CredentialsProviderContext: o.CredentialsProviderContext,
+				CredentialsProvider: o.CredentialsProvider, CredentialsProviderContext: o.CredentialsProviderContext, StreamingCredentialsProvider: o.StreamingCredentialsProvider,
 			})
 		}
 	}
@@ -109,7 +117,11 @@ func lookAt(ctx context.Context, from *redis.Options, s *store) error {
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c := redis.NewClient(&o)
 	defer c.Close()
-	_, err = s.beside(c).Exchange(ctx, share.Batch{})
+	for range 2 { // the first one may have to make what the second one finds
+		if _, err = s.beside(c).Exchange(ctx, share.Batch{Seq: 1, Limits: []share.Claim{{Limit: ample, Told: share.None}}, Asks: []refill.Cost{{1}}}); err != nil {
+			break
+		}
+	}
 	var answer redis.Error
 	switch heard := h.heard(); {
 	case err == nil, errors.As(err, &answer):
@@ -124,9 +136,13 @@ func lookAt(ctx context.Context, from *redis.Options, s *store) error {
 
 func timedOut(ctx context.Context, err error) bool { return ctx.Err() != nil || timeout(err) }
 
+// name is the key whose slot those of a cluster are in.
+func (s *store) name() string { return s.key }
+
 // beside returns a store of a key beside that of s, in the same slot of a cluster.
 func (s *store) beside(c redis.UniversalClient) *store {
 	b := *s
+	b.id = strconv.FormatUint(rand.Uint64(), 36) // or it would be thought to repeat itself
 	b.client, b.key = c, s.key+":look"
 	return &b
 }

@@ -103,7 +103,7 @@
 // it.
 //
 // go-redis logs by itself, to stderr, a line for each connection that it fails to
-// make: as many as an outage has met exchanges under way, at most the PoolSize of
+// make: as many as an outage has met exchanges under way, at most twice the PoolSize of
 // the client. Its logger belongs to the program, and this package leaves it as it
 // is: redis.SetLogger sets another one.
 package redislimit

@@ -47,13 +47,13 @@ func Serve(h http.Handler) (rt *http.Transport, stop func()) {
 // answer in their place. The keys of the APIs are in the environment.
 func Main(m *testing.M, apis map[string]http.Handler) {
 	for _, name := range []string{"GEMINI_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GITHUB_TOKEN", "ACCESS_TOKEN"} {
-		os.Setenv(name, Key)
+		_ = os.Setenv(name, Key)
 	}
 	for _, name := range []string{
 		"GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GEMINI_BASE_URL",
 		"OPENAI_BASE_URL", "OPENAI_MODEL", "ANTHROPIC_BASE_URL",
 	} {
-		os.Unsetenv(name)
+		_ = os.Unsetenv(name)
 	}
 	rt, stop := Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if api := apis[r.Host]; api != nil {

@@ -124,8 +124,6 @@ func (e *Engine) Decide() Decisions {
 	d.WakeAt, d.TellAt = e.wake, refill.Never
 	if e.lateFrom > 0 {
 		d.WakeAt = e.t
-	} else if e.ranks.judge > 0 {
-		d.WakeAt = min(d.WakeAt, max(e.ranks.judge, e.t))
 	}
 	if e.shared != nil {
 		d.TellAt = e.shared.wakeAt()

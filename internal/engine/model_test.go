@@ -337,8 +337,11 @@ func (m *model) nth(l *modelLimit, n int64, strict bool) time.Duration {
 		}
 		return max(m.now, max(full(sent, x.Gap()), m.now)+time.Duration(n-x.Capacity())*x.Gap())
 	}
-	round, free := (n-1)/l.N, l.N
-	n -= round * l.N
+	if round := (n - 1) / l.N; round > 0 { // not before the last one of the round before
+		last := m.nth(l, n-round*l.N, strict) + time.Duration(round)*l.span()
+		return max(last, m.nth(l, l.N, strict))
+	}
+	free := l.N
 	var list []entry
 	for _, t := range m.gone {
 		at := m.returns(l, t, strict, false)
@@ -349,10 +352,7 @@ func (m *model) nth(l *modelLimit, n int64, strict bool) time.Duration {
 			free -= l.charged(t)
 		}
 	}
-	at, per := m.now, l.per
-	if l.Rule == refill.Calendar && l.Per == refill.Day {
-		per = l.Per
-	}
+	at := m.now
 	if n -= free; n > 0 {
 		at = m.backAt(l, m.now+refill.Flight, m.clock.dayEnd(m.now), strict)
 		slices.SortStableFunc(list, func(a, b entry) int { return int(a.at - b.at) })
@@ -363,7 +363,15 @@ func (m *model) nth(l *modelLimit, n int64, strict bool) time.Duration {
 			}
 		}
 	}
-	return at + time.Duration(round)*per
+	return at
+}
+
+// span is how long it takes until all tokens are back once more.
+func (l *modelLimit) span() time.Duration {
+	if l.Rule == refill.Calendar && l.Per == refill.Day {
+		return l.Per
+	}
+	return l.per
 }
 
 // join puts a request into its place, behind those of the same one.

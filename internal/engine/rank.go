@@ -44,6 +44,23 @@ func (k *ranks) rank(e *Engine) {
 	})
 }
 
+// foresee returns how many go before a request that comes now, and estimates when its
+// turn comes and which limit takes the longest until then. To find its place takes its
+// time: if it is early enough as the last one of all, that does not matter.
+func (k *ranks) foresee(e *Engine, r *Request) (n int, turn time.Duration, slowest refill.Limit) {
+	w := &r.waiter
+	sum := e.queue.Sum().Plus(w.Weight)
+	if turn, slowest = e.turn(&sum); !r.Told && turn <= w.Until && turn < refill.Never && e.backoff.long <= e.t && (slowest.Per < refill.Day || turn <= e.t) {
+		return e.queue.Len(), turn, slowest
+	}
+	k.price(e)
+	n, turn = e.queue.Ahead(w, e.t, func(sum queue.Weight) (at time.Duration) {
+		at, slowest = e.turn(&sum)
+		return at
+	})
+	return n, turn, slowest
+}
+
 // joined notes that one has joined the queue: others may have to wait for longer.
 func (k *ranks) joined(e *Engine) {
 	if e.queue.Classed() && e.queue.Timed() > 0 && k.judge == 0 {
@@ -52,6 +69,14 @@ func (k *ranks) joined(e *Engine) {
 			k.judge = max(e.t, k.judged+time.Duration(n)*judging)
 		}
 	}
+}
+
+// wake returns when to look at the queue again on account of who goes before whom.
+func (k *ranks) wake(e *Engine) time.Duration {
+	if k.judge > 0 && e.queue.Classed() {
+		return min(max(k.judge, e.t), e.queue.Rises(e.t))
+	}
+	return e.queue.Rises(e.t)
 }
 
 // price has tenants share what the limit counts that those who wait will wait for

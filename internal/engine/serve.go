@@ -56,7 +56,17 @@ func (e *Engine) join(r *Request) {
 	if r.Deadline < w.Until {
 		w.Until, r.due, w.Expire = r.Deadline, PastDeadline, false
 	}
-	n, turn, slowest := e.foresee(r)
+	var n int
+	var turn time.Duration
+	var slowest refill.Limit
+	if w.Class != nil {
+		n, turn, slowest = e.ranks.foresee(e, r)
+	} else { // and nobody else has one
+		var sum queue.Weight
+		n, sum = e.queue.Before(w.Place)
+		sum = sum.Plus(w.Weight)
+		turn, slowest = e.turn(&sum)
+	}
 	e.ahead, e.estimate = n, turn-e.t
 	x := &Rejection{Limit: slowest, After: turn - e.t}
 	switch {
@@ -79,30 +89,6 @@ func (e *Engine) join(r *Request) {
 		return
 	}
 	e.reject(r, x)
-}
-
-// foresee returns how many go before a request that comes now, and estimates when its
-// turn comes and which limit takes the longest until then.
-func (e *Engine) foresee(r *Request) (n int, turn time.Duration, slowest refill.Limit) {
-	w := &r.waiter
-	if w.Class == nil { // and nobody else has one
-		n, sum := e.queue.Before(w.Place)
-		sum = sum.Plus(w.Weight)
-		turn, slowest = e.turn(&sum)
-		return n, turn, slowest
-	}
-	// To find its place takes its time: if it is early enough as the last one of all,
-	// that does not matter.
-	sum := e.queue.Sum().Plus(w.Weight)
-	if turn, slowest = e.turn(&sum); !r.Told && turn <= w.Until && turn < refill.Never && e.backoff.long <= e.t && (slowest.Per < refill.Day || turn <= e.t) {
-		return e.queue.Len(), turn, slowest
-	}
-	e.ranks.price(e)
-	n, turn = e.queue.Ahead(w, e.t, func(sum queue.Weight) (at time.Duration) {
-		at, slowest = e.turn(&sum)
-		return at
-	})
-	return n, turn, slowest
 }
 
 // reject turns a request away.
@@ -133,6 +119,7 @@ func (e *Engine) serve() {
 	if e.shared.up() {
 		e.next()
 		e.shared.serve(e)
+		e.wake = min(e.wake, e.ranks.wake(e))
 		return
 	}
 	for w := e.next(); w != nil; w = e.next() {
@@ -156,7 +143,7 @@ func (e *Engine) serve() {
 		}
 		hold(&e.limits, e.t, &r.cost)
 		if e.queue.Classed() {
-			at = min(at, e.queue.Rises(e.t))
+			at = min(at, e.ranks.wake(e))
 		}
 		e.wake = e.shared.wake(at)
 		if x := e.queue.Expire(); x > 0 {

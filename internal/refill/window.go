@@ -103,11 +103,15 @@ func (w *window) turn(now time.Duration, n int64) time.Duration {
 		return now
 	}
 	rounds := (n - 1) / w.n
-	at := w.whenBack(now, n-rounds*w.n-free, w.back(now, now+Flight))
+	landed := w.back(now, now+Flight)
+	at := w.whenBack(now, n-rounds*w.n-free, landed)
 	if rounds > int64((Never-at)/w.per) {
 		return Never
 	}
-	return at + time.Duration(rounds)*w.per
+	if at += time.Duration(rounds) * w.per; rounds > 0 {
+		at = max(at, w.whenBack(now, w.n-free, landed)) // not before the last one of the round before
+	}
+	return at
 }
 
 func (w *window) full(now time.Duration) time.Duration {
