@@ -266,6 +266,9 @@ func (p *simPeer) send(r *simRequest) {
 	late := time.Duration(0)
 	if w.answer == 0 && w.IntN(10) == 0 { // it is being prepared for long
 		late = w.span(6 * time.Second)
+		if w.faults.lose && w.limits[0].Per == time.Second { // see "What is promised"
+			late = w.span(600 * time.Millisecond)
+		}
 		w.after(0, func() { p.do(func(now engine.Now) { p.e.Unsent(now, &r.Request) }) })
 	}
 	w.after(late, func() {
