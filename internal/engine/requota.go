@@ -240,5 +240,5 @@ func retell(e *Engine, old []*limit) {
 			l.Spent(e.t, func(at time.Duration, n int64) { s.outbox.move(l.Limit(), i, n, 0, s.stamp(at)) })
 		}
 	}
-	s.due(e, e.t)
+	s.due(e.t)
 }

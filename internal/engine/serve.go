@@ -298,7 +298,7 @@ func (e *Engine) changed(l *limit, c Change) {
 	if l != nil && e.shared != nil {
 		i := e.limits.index(l)
 		l.told, l.news = l.stated, true
-		e.shared.due(e, e.t)
+		e.shared.due(e.t)
 		if c.From == (refill.Limit{}) && c.To.Unit == refill.Requests && e.shared.gen != 0 {
 			l.Spent(e.t, func(at time.Duration, n int64) {
 				e.shared.outbox.move(c.To, i, n, 0, e.shared.stamp(at))

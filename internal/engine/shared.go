@@ -73,7 +73,7 @@ func (s *shared) up() bool { return s != nil && !s.away }
 func (s *shared) open() bool { return s != nil && s.away && s.OnError == share.FailOpen }
 
 // due sees to it that there is an exchange by the given time.
-func (s *shared) due(e *Engine, at time.Duration) {
+func (s *shared) due(at time.Duration) {
 	if s.away {
 		at = max(at, s.again)
 	}
@@ -127,7 +127,7 @@ func (s *shared) serve(e *Engine) {
 		}
 		if s.waits { // others need not wait for us
 			s.waits = false
-			s.due(e, e.t)
+			s.due(e.t)
 		}
 		return
 	}
@@ -178,7 +178,7 @@ func (s *shared) grant(e *Engine, a ahead) {
 				s.outbox.move(l.Limit(), i, n, a.counted, 0)
 			}
 		}
-		s.due(e, e.t)
+		s.due(e.t)
 		return
 	}
 	e.queue.Remove(&r.waiter)
@@ -332,7 +332,7 @@ func (s *shared) lost(e *Engine) {
 	s.fails++
 	s.again, s.at = e.t+wait, 0
 	if s.gen != 0 || e.t <= s.came+share.Lease || e.queue.Head() != nil {
-		s.due(e, s.again)
+		s.due(s.again)
 	}
 	if !s.away {
 		s.leave(e)
@@ -344,7 +344,7 @@ func (s *shared) greet(e *Engine) {
 	s.came = e.t
 	if s.away && !s.busy {
 		s.again = min(s.again, e.t+retryStore)
-		s.due(e, e.t)
+		s.due(e.t)
 	}
 }
 

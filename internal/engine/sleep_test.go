@@ -17,9 +17,10 @@ type sleeper struct {
 	place      uint64
 }
 
-func newSleeper(t *testing.T, at string, limits ...refill.Limit) *sleeper {
+// newSleeper is one at five in the afternoon.
+func newSleeper(t *testing.T, limits ...refill.Limit) *sleeper {
 	t.Helper()
-	begin, err := time.Parse(time.RFC3339, at)
+	begin, err := time.Parse(time.RFC3339, "2026-03-10T17:00:00Z")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func (s *sleeper) went(n int) (k int) {
 // A day that was spent before the machine slept over midnight is over when it wakes, and
 // what is asked for then is the new day's.
 func TestSleepOverMidnight(t *testing.T) {
-	s := newSleeper(t, "2026-03-10T17:00:00Z", refill.Limit{N: 50, Per: refill.Day, Rule: refill.Calendar})
+	s := newSleeper(t, refill.Limit{N: 50, Per: refill.Day, Rule: refill.Calendar})
 	if n := s.went(60); n != 50 {
 		t.Fatalf("%d went, want 50", n)
 	}
@@ -78,7 +79,7 @@ func TestSleepOverMidnight(t *testing.T) {
 // not one for each span that it slept through.
 func TestSleepBurst(t *testing.T) {
 	for _, rule := range []refill.Rule{refill.Window, refill.Steady, refill.Calendar} {
-		s := newSleeper(t, "2026-03-10T17:00:00Z", refill.Limit{N: 10, Per: time.Minute, Rule: rule})
+		s := newSleeper(t, refill.Limit{N: 10, Per: time.Minute, Rule: rule})
 		s.went(10)
 		var waiting []*Request
 		for range 100 {
@@ -105,7 +106,7 @@ func TestSleepBurst(t *testing.T) {
 
 // Who would have been turned away meanwhile is turned away when the machine wakes.
 func TestSleepExpired(t *testing.T) {
-	s := newSleeper(t, "2026-03-10T17:00:00Z", refill.Limit{N: 1, Per: time.Minute, Rule: refill.Window})
+	s := newSleeper(t, refill.Limit{N: 1, Per: time.Minute, Rule: refill.Window})
 	s.went(1)
 	r := s.ask(&Request{MaxWait: 10 * time.Minute})
 	if !r.Waiting() {
@@ -122,7 +123,7 @@ func TestSleepExpired(t *testing.T) {
 // A wall clock that is set does not give a day back, nor takes more than one.
 func TestClockSet(t *testing.T) {
 	for _, by := range []time.Duration{-5 * time.Hour, -26 * time.Hour, 3 * time.Hour} {
-		s := newSleeper(t, "2026-03-10T17:00:00Z", refill.Limit{N: 20, Per: refill.Day, Rule: refill.Calendar}, refill.Limit{N: 10, Per: time.Minute, Rule: refill.Window})
+		s := newSleeper(t, refill.Limit{N: 20, Per: refill.Day, Rule: refill.Calendar}, refill.Limit{N: 10, Per: time.Minute, Rule: refill.Window})
 		s.went(10)
 		s.pass(time.Minute + time.Second)
 		s.went(5)

@@ -27,7 +27,7 @@ func (s *shared) spend(e *Engine, r *Request, at time.Duration) {
 	}
 	s.move(e, r.drawn, from, to)
 	r.counted, r.gen = to, s.gen
-	s.due(e, e.t+s.patience(r.drawn))
+	s.due(e.t+s.patience(r.drawn))
 }
 
 // counted returns the store's time at which it counts a request as spent; 0: it
@@ -66,7 +66,7 @@ func (s *shared) unspend(e *Engine, r *Request) {
 	}
 	if from := s.counted(r); from > 0 {
 		s.move(e, r.drawn, from, 0)
-		s.due(e, e.t)
+		s.due(e.t)
 	}
 }
 
@@ -90,7 +90,7 @@ func (s *shared) settle(e *Engine, l *limit, r *Request, n int64) {
 	if max(n, -n) > l.n()/4 {
 		in = 0
 	}
-	s.due(e, e.t+in)
+	s.due(e.t+in)
 }
 
 // note has something else told; times are ours.
@@ -109,7 +109,7 @@ func (s *shared) note(e *Engine, r share.Report, in time.Duration) {
 	}
 	r.At = s.stamp(min(r.At, refill.Never/2))
 	s.outbox.note(r)
-	s.due(e, e.t+in)
+	s.due(e.t+in)
 }
 
 // drained has the store know that a limit is drained.
@@ -127,9 +127,9 @@ func (s *shared) freed(e *Engine) {
 	switch {
 	case s == nil:
 	case s.rivals > 0 || e.queue.Head() != nil:
-		s.due(e, e.t)
+		s.due(e.t)
 	default:
-		s.due(e, e.t+gather/8)
+		s.due(e.t+gather/8)
 	}
 }
 
@@ -139,7 +139,7 @@ func (s *shared) hold(e *Engine, r *Request) {
 	if s != nil && r.stage == held && !r.upheld {
 		r.upheld, r.renew = true, e.t+refill.Flight/10
 		s.unsent = append(s.unsent, r)
-		s.due(e, r.renew)
+		s.due(r.renew)
 	}
 }
 
@@ -153,7 +153,7 @@ func (s *shared) uphold(e *Engine) {
 			s.spend(e, r, e.t+5*refill.Flight/2)
 			r.renew = e.t + refill.Flight + s.patience(r.drawn)
 		}
-		s.due(e, r.renew)
+		s.due(r.renew)
 		return false
 	})
 }
@@ -178,7 +178,7 @@ func (s *shared) remind(e *Engine) {
 		s.note(e, s.date, 0)
 	}
 	if !s.outbox.empty() {
-		s.due(e, e.t)
+		s.due(e.t)
 	}
 }
 
@@ -189,13 +189,13 @@ func (s *shared) keep(e *Engine) {
 	for _, l := range e.limits.list {
 		switch x := l.Limit(); {
 		case l.Held() > 0:
-			s.due(e, e.t+share.Lease/3)
+			s.due(e.t+share.Lease/3)
 		case x.Per >= share.Lease && !s.waits && l.Full(e.t) > e.t:
-			s.due(e, e.t+min(x.Per/2, 5*time.Minute))
+			s.due(e.t+min(x.Per/2, 5*time.Minute))
 		}
 	}
 	if !s.outbox.empty() {
-		s.due(e, e.t+gather)
+		s.due(e.t+gather)
 	}
 }
 
