@@ -27,7 +27,7 @@ func (s *shared) spend(e *Engine, r *Request, at time.Duration) {
 	}
 	s.move(e, r.drawn, from, to)
 	r.counted, r.gen = to, s.gen
-	s.due(e.t+s.patience(r.drawn))
+	s.due(e.t + s.patience(r.drawn))
 }
 
 // counted returns the store's time at which it counts a request as spent; 0: it
@@ -90,7 +90,7 @@ func (s *shared) settle(e *Engine, l *limit, r *Request, n int64) {
 	if max(n, -n) > l.n()/4 {
 		in = 0
 	}
-	s.due(e.t+in)
+	s.due(e.t + in)
 }
 
 // note has something else told; times are ours.
@@ -109,7 +109,7 @@ func (s *shared) note(e *Engine, r share.Report, in time.Duration) {
 	}
 	r.At = s.stamp(min(r.At, refill.Never/2))
 	s.outbox.note(r)
-	s.due(e.t+in)
+	s.due(e.t + in)
 }
 
 // drained has the store know that a limit is drained.
@@ -129,7 +129,7 @@ func (s *shared) freed(e *Engine) {
 	case s.rivals > 0 || e.queue.Head() != nil:
 		s.due(e.t)
 	default:
-		s.due(e.t+gather/8)
+		s.due(e.t + gather/8)
 	}
 }
 
@@ -189,13 +189,13 @@ func (s *shared) keep(e *Engine) {
 	for _, l := range e.limits.list {
 		switch x := l.Limit(); {
 		case l.Held() > 0:
-			s.due(e.t+share.Lease/3)
+			s.due(e.t + share.Lease/3)
 		case x.Per >= share.Lease && !s.waits && l.Full(e.t) > e.t:
-			s.due(e.t+min(x.Per/2, 5*time.Minute))
+			s.due(e.t + min(x.Per/2, 5*time.Minute))
 		}
 	}
 	if !s.outbox.empty() {
-		s.due(e.t+gather)
+		s.due(e.t + gather)
 	}
 }
 
