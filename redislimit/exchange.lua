@@ -33,7 +33,7 @@ midnights = {arg(), arg(), arg(), arg()}
 
 local limits, fields, slots = {}, {'m', 'w', 'h', 'p' .. me, 'a'}, false
 for i = 1, arg() do
-	local l = {unit = arg(), per = arg(), own = {arg(), arg(), arg(), arg(), arg(), arg()}, mine = arg(), ring = KEYS[i + 1]}
+	local l = {unit = arg(), per = arg(), own = {arg(), arg(), arg(), arg(), arg(), arg(), arg()}, mine = arg(), ring = KEYS[i + 1]}
 	l.id = l.ring:sub(#key + 2)
 	limits[i], fields[i + 5] = l, 'l' .. l.id
 	slots = slots or l.per == 0
@@ -100,14 +100,14 @@ end
 -- A limit as it is in force: the lowest that a living process is configured with,
 -- and no more than the server has stated last.
 local function load(l, packed)
-	local f = packed and cmsgpack.unpack(packed) or {-1, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now}
-	l.conf, l.confseen, l.told, l.toldseen, l.rule, l.burst, l.live, l.base, l.top, l.s, l.e, l.d, l.ramp, l.expires, l.every, l.freed = unpack(f, 1, 16)
-	l.days = l.id:sub(-2) == ':1' and (f[17] or {}) or nil
+	local f = packed and cmsgpack.unpack(packed) or {-1, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now, 0}
+	l.conf, l.confseen, l.told, l.toldseen, l.rule, l.burst, l.live, l.base, l.top, l.s, l.e, l.d, l.ramp, l.expires, l.every, l.freed, l.epoch = unpack(f, 1, 17)
+	l.days = l.id:sub(-2) == ':1' and (f[18] or {}) or nil
 	if now - l.confseen > KEEP then l.conf = -1 end
 	if now - l.toldseen > KEEP then l.told = -1 end
 end
 local function pack(l)
-	return cmsgpack.pack({l.conf, l.confseen, l.told, l.toldseen, l.rule, l.kept, l.live, l.base, l.top, l.s, l.e, l.d, l.ramp, l.expires, l.every, l.freed, l.days})
+	return cmsgpack.pack({l.conf, l.confseen, l.told, l.toldseen, l.rule, l.kept, l.live, l.base, l.top, l.s, l.e, l.d, l.ramp, l.expires, l.every, l.freed, l.epoch, l.days})
 end
 local function derive(l)
 	l.n = l.conf
@@ -125,9 +125,12 @@ local function derive(l)
 	l.ttl = 2 * (span + FLIGHT + AHEAD + KEEP)
 end
 local function claim(l)
-	local conf, told, news, set, rule, burst = unpack(l.own)
+	local conf, told, news, set, epoch, rule, burst = unpack(l.own)
 	local was = l.rule
-	if conf >= 0 and (l.conf < 0 or conf < l.conf or set == 1) then
+	if set == 1 then -- it holds for those who were configured before
+		epoch, l.epoch, l.conf = now, now, -1
+	end
+	if conf >= 0 and (l.conf < 0 or conf < l.conf and epoch >= l.epoch) then
 		l.conf, l.confseen, l.rule, l.burst = conf, now, rule, burst
 	elseif conf == l.conf and now - l.confseen > KEEP / 8 then
 		l.confseen = now
@@ -343,7 +346,7 @@ for _, d in ipairs(dues) do add(d) end
 add(#limits)
 local more, mine = {'p' .. me, cmsgpack.pack(row)}, nil
 for i, l in ipairs(limits) do
-	add(l.n) add(l.conf) add(l.rule) add(l.kept)
+	add(l.n) add(l.conf) add(l.epoch) add(l.rule) add(l.kept)
 	add(free(l))
 	add(full(l) - now)
 	add(math.max(l.d - now, 0))

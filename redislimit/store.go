@@ -89,7 +89,7 @@ func (a *numbers) bytes() []byte {
 }
 
 func (s *store) arguments(b share.Batch) []byte {
-	a := &numbers{data: make([]byte, 0, 9*(16+9*len(b.Limits)+6*len(b.Reports)+8))}
+	a := &numbers{data: make([]byte, 0, 9*(16+10*len(b.Limits)+6*len(b.Reports)+8))}
 	var now int64
 	if s.now != nil {
 		now = s.now()
@@ -100,7 +100,7 @@ func (s *store) arguments(b share.Batch) []byte {
 	}
 	a.add(int64(len(b.Limits)))
 	for _, l := range b.Limits {
-		a.add(int64(l.Unit), micros(l.Per), l.N, l.Told, number(l.News), number(l.Set), int64(l.Rule), l.Burst, l.Holding)
+		a.add(int64(l.Unit), micros(l.Per), l.N, l.Told, number(l.News), number(l.Set), l.Epoch, int64(l.Rule), l.Burst, l.Holding)
 	}
 	a.add(int64(len(b.Reports)))
 	for _, r := range b.Reports {
@@ -165,7 +165,7 @@ func read(v []int64, limits []share.Claim) (r share.Reply, err error) {
 	}
 	for _, l := range limits {
 		state := share.State{Limit: l.Limit}
-		state.N, state.Most, state.Rule, state.Burst = next(), next(), refill.Rule(next()), next()
+		state.N, state.Most, state.Epoch, state.Rule, state.Burst = next(), next(), next(), refill.Rule(next()), next()
 		state.Left, state.Full, state.Dry = next(), span(), span()
 		for n := next(); n > 0 && err == nil; n-- {
 			state.Back = append(state.Back, share.Back{In: span(), N: next()})

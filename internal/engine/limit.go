@@ -23,6 +23,8 @@ type limit struct {
 	told    int64           // its N as the server has told this process; share.None: it has not
 	news    bool            // that the store does not know yet
 	set     bool            // it was configured anew, and the store does not know yet
+	epoch   int64           // share.State.Epoch of adopted
+	adopted int64           // its N as another process has set it last
 	dormant bool            // not configured any more: see Requota
 	foreign int64           // of its tokens without a Per, how many are held by requests let go before there was the limit
 	booked  map[int64]int64 // of what a journal says of it, by when that is back: what is counted here
@@ -42,6 +44,9 @@ func (l *limit) n() int64 { return l.Limit().N }
 func (l *limit) claim() int64 {
 	if l.learned || l.others {
 		return share.None
+	}
+	if l.epoch > 0 && !l.set {
+		return l.adopted
 	}
 	return l.config.N
 }

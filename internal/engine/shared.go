@@ -208,7 +208,7 @@ func (s *shared) exchange(e *Engine) {
 	b.Detail = e.queue.Timed() > 0 || e.limits.daily()
 	b.Reports = s.outbox.take(s.stamp(e.t), e.limits.list)
 	for _, l := range e.limits.list {
-		c := share.Claim{Limit: l.Limit(), Told: l.told, News: l.news, Set: l.set, Holding: l.Held()}
+		c := share.Claim{Limit: l.Limit(), Told: l.told, News: l.news, Set: l.set, Epoch: l.epoch, Holding: l.Held()}
 		if c.N = l.claim(); c.Rule == refill.Auto {
 			c.Rule = refill.Window
 		}
@@ -371,7 +371,9 @@ func (s *shared) heed(e *Engine, r share.Reply) {
 		if l.news && i < len(s.batch.Limits) && s.batch.Limits[i].News && s.batch.Limits[i].Told == l.told {
 			l.news = false
 		}
-		l.set = false
+		if l.set = false; x.Epoch != l.epoch {
+			l.epoch, l.adopted = x.Epoch, x.Most
+		}
 		switch {
 		case l.news: // it is about to know better
 		case x.N == share.None:

@@ -52,7 +52,8 @@ type Claim struct {
 	refill.Limit       // N is as the process is configured; None: others are
 	Told         int64 // as the server has stated it; None: it has not
 	News         bool  // that was not told the store before
-	Set          bool  // N is another one than the process was configured with before
+	Set          bool  // N is another one than the process was configured with before: it holds for all
+	Epoch        int64 // State.Epoch of when N was taken over from the store
 	Holding      int64 // the tokens that the process holds of it, if it has no Per
 }
 
@@ -118,6 +119,7 @@ type Reply struct {
 type State struct {
 	refill.Limit               // as it is in force; N None: it is not any more
 	Most         int64         // the lowest N that a process is configured with; None: none is
+	Epoch        int64         // of the last one that was Set: claims of an earlier one do not count
 	Left         int64         // tokens that could be taken now; less than 0 is a debt
 	Full         time.Duration // in which all of them are back if none is taken
 	Dry          time.Duration // in which the drain ends; 0: there is none
