@@ -60,7 +60,7 @@
 //
 // The user of Redis needs these permissions, and no others:
 //
-//	ACL SETUSER tollgate on >password ~tollgate:* +eval +evalsha +time +hmget +hset +hdel +getrange +setrange +pexpire +del
+//	ACL SETUSER tollgate on >password ~tollgate:* +del +eval +evalsha +getrange +hdel +hmget +hset +pexpire +setrange +time
 //	ACL SETUSER tollgate +cluster|slots +asking # for a ClusterClient
 //	ACL SETUSER tollgate +ping # for a Ring
 //
