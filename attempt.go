@@ -34,9 +34,8 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 	t.Trace.sending(a)
 	base := t.base(a.req)
 	resp, err = base.RoundTrip(req)
-	n := a.note
 	if err == nil && resp == nil {
-		n.final, err = true, errNothing
+		a.final, err = true, errNothing
 	}
 	if err != nil {
 		if resp != nil && resp.Body != nil {
@@ -45,13 +44,13 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 		resp, err = nil, stop.cause(err)
 		stop.end()
 		_, traces := base.(*http.Transport)
-		n.reached = err == errNothing || failure.Sent(err, traces || a.traced.Load(), a.wrote.Load())
-		a.Failed(n.reached)
+		a.reached = err == errNothing || failure.Sent(err, traces || a.traced.Load(), a.wrote.Load())
+		a.Failed(a.reached)
 		done = true
 		t.Trace.done(a, nil, err)
 		return nil, err
 	}
-	n.reached = true
+	a.reached = true
 	t.Trace.answered(a)
 	refuses := a.api.Refuses(resp)
 	news := a.Answered(answerOf(t, a.api, resp, refuses))
@@ -84,20 +83,20 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 // turned out to be other ones.
 func (t *Transport) refused(ctx context.Context, a *attempt, resp *http.Response) []engine.Change {
 	r := readRefusal(ctx, a.api, resp)
-	n := a.note
-	n.heeded, n.final = !r.Overload && !r.None, r.Never || r.Daily()
+	a.heeded, a.final = !r.Overload && !r.None, r.Never || r.Daily()
 	if r.None {
 		return a.Answered(engine.Answer{})
 	}
 	changes, accepted, spent := a.Refused(refusalOf(r))
-	n.final = n.final || a.Hopeless
-	n.once = n.once && !r.Hinted // who says when to come back has not done it
-	if n.heeded {
+	a.final = a.final || a.Hopeless
+	a.once = a.once && !r.Hinted // who says when to come back has not done it
+	a.alone = a.heeded && spent
+	if n := a.note; n != nil && a.heeded {
 		if n.refusals == 0 || accepted != n.accepted {
 			n.refusals, n.accepted = 0, accepted
 		}
 		n.refusals++
-		n.alone, n.giveUp = spent, a.GaveUp
+		n.giveUp = a.GaveUp
 	}
 	for _, v := range r.Limits {
 		if v.Model != "" {
@@ -287,22 +286,21 @@ func (e *timeoutError) Is(target error) bool { return target == context.Deadline
 func (t *Transport) wait(a *attempt) error {
 	n := a.note
 	a.MaxWait, a.MaxQueue = t.MaxWait, t.MaxQueue
-	if n.place == 0 {
-		n.place = t.places.Add(1)
-	} else {
-		a.MaxQueue = 0 // its place is its own
+	if n != nil && n.place > 0 {
+		a.Place, a.MaxQueue = n.place, 0 // its place is its own
 		if t.MaxWait > 0 {
 			if a.MaxWait -= n.waited; a.MaxWait <= 0 {
 				a.MaxWait = -1
 			}
 		}
+	} else {
+		a.Place = t.places.Add(1)
 	}
-	a.Place = n.place
 	abandoned := t.Trace.waiting(a)
 	ctx, end := canceled(a.req)
 	defer end()
 	err := a.Limiter.Acquire(ctx, &a.Request)
-	n.last = a.Waited
+	a.waited = a.Waited
 	for err == limiter.ErrForgotten || err == limiter.ErrStale {
 		if err == limiter.ErrForgotten {
 			t.limiters.Drop(a.key, a.Limiter)
@@ -317,11 +315,14 @@ func (t *Transport) wait(a *attempt) error {
 		}
 		if err = a.relocate(t); err == nil {
 			err = a.Limiter.Acquire(ctx, &a.Request)
-			n.last += a.Waited
+			a.waited += a.Waited
 		}
 		a.HandOn() // if it has not arrived
 	}
-	n.waited += n.last
+	if n != nil {
+		n.place = a.Place
+		n.waited += a.waited
+	}
 	switch {
 	case err == nil:
 		return nil

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"example.com/tollgate/internal/engine"
 	"example.com/tollgate/internal/estimate"
@@ -122,16 +123,17 @@ type attempt struct {
 
 	counted bool // its tokens are estimated, if there is anything to estimate them by
 
-	note  *note
+	note *note // what goes on to the next attempt; nil: there is none
+	fate
 	api   provider.API
 	key   limiter.Key
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
 	kept  *kept            // what the server keeps of it; nil: nothing
 	rough bool             // its cost is in part a guess at what was not read of its body
 
-	traced, wrote atomic.Bool // the base reports what it does; has begun to write
-	times         *times      // for Trace.Done; nil: that does not want to know
-	own           note        // if none came with the request
+	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
+	times         *times        // for Trace.Done; nil: that does not want to know
+	waited        time.Duration // in all queues that it has been in
 }
 
 // kept is what the server keeps of a call, and where it says so.
@@ -143,7 +145,7 @@ type kept struct {
 // plan finds out what a request draws on.
 func plan(t *Transport, a *attempt) error {
 	req := a.req
-	a.note, a.api, a.Owner = &a.own, t.API, a
+	a.api, a.Owner = t.API, a
 	if a.api == nil {
 		a.api = provider.For(req)
 	}
@@ -162,7 +164,7 @@ func plan(t *Transport, a *attempt) error {
 	}
 	err = a.locate(t)
 	// The note stays with the request, whatever quota it is found to draw on next time.
-	a.note = noteOf(req, t, limiter.Key{Host: provider.Host(req), Name: a.name}, a.note)
+	a.note = noteOf(req, t, limiter.Key{Host: provider.Host(req), Name: a.name})
 	if err != nil {
 		return err
 	}
@@ -171,7 +173,7 @@ func plan(t *Transport, a *attempt) error {
 		return err
 	}
 	a.From(class)
-	a.note.once = call.Once
+	a.once = call.Once
 	return a.weigh(t, call, said)
 }
 

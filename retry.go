@@ -155,19 +155,23 @@ type try struct {
 
 // A note is what one attempt leaves for the next.
 type note struct {
-	try    *try // nil: there is no next attempt
+	try    *try
 	place  uint64
 	waited time.Duration // in the queue, at all attempts
-	last   time.Duration // at the last one
 
 	refusals int    // in a row, with nothing of the key accepted in between
 	accepted uint64 // by the key so far, at the last refusal
 
 	// Of the last attempt.
-	resp    *http.Response
-	giveUp  func()
-	ended   int  // which one of the try's ends was its last; 0: it has not ended
-	inUse   bool // by an attempt that has not ended
+	resp   *http.Response
+	giveUp func()
+	ended  int  // which one of the try's ends was its last; 0: it has not ended
+	inUse  bool // by an attempt that has not ended
+	fate
+}
+
+// A fate is what has become of an attempt.
+type fate struct {
 	once    bool // it creates something: see provider.Call
 	reached bool // it may have reached the server
 	heeded  bool // its refusal has closed the key
@@ -192,11 +196,11 @@ const maxNotes = 16
 
 type tryKey struct{}
 
-// noteOf returns the note that belongs to a request, or own if none does.
-func noteOf(req *http.Request, t *Transport, key limiter.Key, own *note) *note {
+// noteOf returns the note that belongs to a request; nil: none does.
+func noteOf(req *http.Request, t *Transport, key limiter.Key) *note {
 	x, ok := req.Context().Value(tryKey{}).(*try)
 	if !ok {
-		return own
+		return nil
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -206,7 +210,7 @@ func noteOf(req *http.Request, t *Transport, key limiter.Key, own *note) *note {
 		}
 	}
 	if len(x.notes) == maxNotes {
-		return own
+		return nil
 	}
 	n := &labelled{note: note{try: x}, transport: t, key: key, method: req.Method, url: req.URL}
 	x.notes = append(x.notes, n)
@@ -215,19 +219,19 @@ func noteOf(req *http.Request, t *Transport, key limiter.Key, own *note) *note {
 
 func (n *note) begin() *note {
 	n.inUse = true
-	n.resp, n.reached, n.heeded, n.final, n.alone, n.giveUp = nil, false, false, false, false, nil
+	n.resp, n.giveUp = nil, nil
 	return n
 }
 
-// end says that an attempt has ended.
-func (n *note) end(resp *http.Response) {
-	if n.try == nil {
+// end says that an attempt has ended, and how.
+func (n *note) end(f fate, resp *http.Response) {
+	if n == nil {
 		return
 	}
 	n.try.mu.Lock()
 	defer n.try.mu.Unlock()
 	n.try.ended++
-	n.inUse, n.ended, n.resp = false, n.try.ended, resp
+	n.inUse, n.ended, n.fate, n.resp = false, n.try.ended, f, resp
 }
 
 // noted returns the note that the result of an attempt is of: the last one that

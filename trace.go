@@ -227,7 +227,7 @@ func (t *Trace) sending(a *attempt) {
 		return
 	}
 	if t.Sending != nil {
-		t.Sending(a.req, SendInfo{Key: a.key.Name, Waited: a.note.last})
+		t.Sending(a.req, SendInfo{Key: a.key.Name, Waited: a.waited})
 	}
 	if t.Done != nil {
 		a.times = &times{began: time.Now()}

@@ -161,7 +161,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	planned = true
 	n := a.note
 	resp, err := t.attempt(a, err)
-	n.end(resp)
+	n.end(a.fate, resp)
 	return resp, err
 }
 
@@ -175,7 +175,7 @@ func (t *Transport) attempt(a *attempt, err error) (*http.Response, error) {
 		return t.send(a)
 	}
 	a.closeBody()
-	a.note.final = true
+	a.final = true
 	var limit *LimitError
 	if !errors.As(err, &limit) {
 		return nil, err
