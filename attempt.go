@@ -18,7 +18,8 @@ import (
 
 // send passes on a request that has its tokens.
 func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
-	req, stop := t.outgoing(a)
+	f := new(flight)
+	req, stop := t.outgoing(a, f)
 	done := false
 	defer func() {
 		if done {
@@ -71,7 +72,8 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 		a.forget()
 		return resp, nil
 	}
-	b := &body{ReadCloser: resp.Body, transport: t, attempt: a, resp: resp, stop: stop}
+	b := &f.body
+	b.ReadCloser, b.transport, b.attempt, b.resp, b.stop = resp.Body, t, a, resp, stop
 	b.scan(a, resp)
 	b.watch(a.req.Context())
 	resp.Body = b
@@ -152,17 +154,22 @@ func (t *Transport) date(resp *http.Response) time.Duration {
 	return is.at
 }
 
+// A flight is what there is of an attempt once it is sent, in one piece of memory.
+type flight struct {
+	body  body
+	trace httptrace.ClientTrace
+}
+
 // tracing returns a context in which the base reports how far the request is on
 // its way to the server.
-func (a *attempt) tracing(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) {
-			a.traced.Store(true)
-			a.Unsent()
-		},
-		WroteHeaders: func() { a.wrote.Store(true) },
-		WroteRequest: func(httptrace.WroteRequestInfo) { a.Sent() },
-	})
+func (f *flight) tracing(ctx context.Context, a *attempt) context.Context {
+	f.trace.GetConn = func(string) {
+		a.traced.Store(true)
+		a.Unsent()
+	}
+	f.trace.WroteHeaders = func() { a.wrote.Store(true) }
+	f.trace.WroteRequest = func(httptrace.WroteRequestInfo) { a.Sent() }
+	return httptrace.WithClientTrace(ctx, &f.trace)
 }
 
 // closeBody closes the body of a request that is not sent.
@@ -182,7 +189,7 @@ func (a *attempt) forget() {
 
 // outgoing returns the request as it is passed on, and what stops it when the
 // Timeout is over.
-func (t *Transport) outgoing(a *attempt) (*http.Request, *stop) {
+func (t *Transport) outgoing(a *attempt, f *flight) (*http.Request, *stop) {
 	ctx := a.req.Context()
 	left := time.Duration(math.MaxInt64)
 	if deadline, ok := ctx.Deadline(); ok {
@@ -199,7 +206,7 @@ func (t *Transport) outgoing(a *attempt) (*http.Request, *stop) {
 	if t.Base == nil && http.DefaultTransport != defaultTransport {
 		ctx = context.WithValue(ctx, baseKey{}, true)
 	}
-	req := a.req.WithContext(a.tracing(ctx))
+	req := a.req.WithContext(f.tracing(ctx, a))
 	if a.body != nil {
 		req.Body = a.body
 	}

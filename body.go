@@ -71,8 +71,7 @@ type body struct {
 	mu      sync.Mutex      // a body may be closed while it is read
 	scanner *stream.Scanner // nil: there is nothing to be read, or it is not known yet
 	peeking bool            // the beginning says whether there is
-	n       int             // how much of that has been read
-	head    [beginning]byte
+	head    []byte          // what has been read of that, where it came in pieces
 }
 
 // watch has the slot come back with the end of the context as well: a body that is
@@ -110,15 +109,19 @@ const beginning = 64
 // peek takes in the beginning of a body of which only an error would be of
 // interest.
 func (b *body) peek(p []byte) {
-	n := copy(b.head[b.n:], p)
-	b.n += n
-	switch head := b.head[:b.n]; {
+	n := min(beginning-len(b.head), len(p))
+	head := p[:n]
+	if len(b.head) > 0 || n < beginning {
+		b.head = append(b.head, head...)
+		head = b.head
+	}
+	switch {
 	case bytes.Contains(head, []byte(`"err`)):
 		b.peeking = false
 		b.scanner = stream.NewScanner(stream.Options{ContentType: b.resp.Header.Get("Content-Type"), Errors: true})
 		b.scanner.Write(head)
 		b.scanner.Write(p[n:])
-	case b.n == beginning:
+	case len(head) == beginning:
 		b.peeking = false
 	}
 }
