@@ -29,7 +29,7 @@ func (c *modelClasses) priced(unit int) {
 
 // join puts one into the queue that the engine has put into its own.
 func (c *modelClasses) join(t *ticket, now time.Duration) {
-	t.shadow = queue.Waiter[*ticket]{Item: t, Place: t.Place, Until: refill.Never, Class: t.waiter.Class, Weight: t.waiter.Weight}
+	t.shadow = queue.Waiter[*ticket]{Item: t, Place: t.Place, Until: refill.Never, Class: t.whom(), Weight: t.waiter.Weight}
 	c.levels[t.class().Level] = true
 	c.queue.Push(&t.shadow, now)
 }
@@ -76,7 +76,7 @@ func (m *model) ordered() []*ticket {
 // have classes.
 func (m *model) ahead(t *ticket) (list []*ticket) {
 	if m.classes == nil || !t.shadow.In() {
-		classed := m.classes != nil && (t.waiter.Class != nil || m.classes.queue.Classed())
+		classed := m.classes != nil && (t.whom() != nil || m.classes.queue.Classed())
 		for _, x := range m.queue {
 			if x != t && (x.Place <= t.Place || classed) {
 				list = append(list, x)
@@ -118,10 +118,10 @@ func (m *model) beside(t *ticket) (n int) {
 }
 
 func (t *ticket) class() queue.Class {
-	if t.waiter.Class == nil {
+	if t.whom() == nil {
 		return queue.Class{}
 	}
-	return *t.waiter.Class
+	return *t.whom()
 }
 
 // class gives a request one, in some worlds.
@@ -129,11 +129,11 @@ func (w *world) class(r *Request) {
 	if w.m.classes == nil || w.in.next(4) == 0 {
 		return
 	}
-	r.waiter.Class = &queue.Class{
+	r.queue().Class = &queue.Class{
 		Level:  pick(&w.in, 0, 0, 1, -1) * w.leveled,
 		Tenant: pick(&w.in, "a", "b", "c", ""),
 	}
-	r.waiter.Class.Weight = map[string]float64{"a": 1, "b": 4, "c": 0.5, "": 0}[r.waiter.Class.Tenant]
+	r.whom().Weight = map[string]float64{"a": 1, "b": 4, "c": 0.5, "": 0}[r.whom().Tenant]
 }
 
 // punctual sees that nobody waits who can no longer make it, now that another has

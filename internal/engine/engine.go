@@ -156,7 +156,7 @@ func (e *Engine) Arrive(now Now, r *Request) {
 		}
 	}
 	head := e.queue.Head()
-	if !e.shared.up() && (head == nil || r.Place < head.Place && r.waiter.Class == nil && !e.queue.Classed()) {
+	if !e.shared.up() && (head == nil || r.Place < head.Place && r.whom() == nil && !e.queue.Classed()) {
 		switch at := e.ready(r); {
 		case at > e.t:
 		case !e.journal.needs(&e.limits, &r.cost) || e.journal.synced:
@@ -181,7 +181,7 @@ func (e *Engine) Joined() (ahead int, estimate time.Duration) { return e.ahead, 
 // whether it was in the queue; if it was let go in the same moment, it must fail.
 func (e *Engine) Leave(now Now, r *Request) bool {
 	e.at(now)
-	in := e.queue.Remove(&r.waiter)
+	in := r.Waiting() && e.queue.Remove(&r.waiter)
 	e.serve()
 	return in
 }

@@ -381,7 +381,7 @@ func (m *model) join(t *ticket) {
 		i++
 	}
 	m.queue = slices.Insert(m.queue, i, t)
-	if m.classes != nil && t.waiter.Place > 0 && t.Rejection == nil {
+	if m.classes != nil && t.queued != nil && t.waiter.Place > 0 && t.Rejection == nil {
 		m.classes.join(t, m.now)
 	}
 }
@@ -406,7 +406,7 @@ func (m *model) goes(t *ticket) error {
 			return fmt.Errorf("place %d overtakes", t.Place)
 		}
 	case !slices.Contains(m.classes.nexts(m.now), t):
-		return fmt.Errorf("place %d of %+v overtakes", t.Place, t.waiter.Class)
+		return fmt.Errorf("place %d of %+v overtakes", t.Place, t.whom())
 	}
 	m.leave(t)
 	if m.classes != nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"example.com/tollgate/internal/estimate"
@@ -23,7 +24,7 @@ type Request struct {
 	// Rejection says why the request was turned away; nil: it was not.
 	Rejection *Rejection
 
-	waiter   queue.Waiter[*Request]
+	*queued  // nil: it has no class, and did not have to wait so far
 	cost     refill.Cost
 	let      time.Duration // when it was let go
 	counted  time.Duration // the store's time at which it counts its tokens as spent
@@ -31,7 +32,7 @@ type Request struct {
 	renew    time.Duration // when the store has to hear that it is not on its way yet
 	when     time.Duration // when it was written, and once it has arrived, when its tokens were spent
 	drawn    []draw        // what it took of each limit there was when it was let go
-	due      Reason        // what its Until stands for
+	first    [1]draw       // the memory of that, where there is one limit
 	stage    stage         // how far it has come
 	slow     bool          // counts as in flight while the key opens slowly
 	closed   bool          // no longer in flight at all
@@ -53,20 +54,46 @@ type Request struct {
 	before, after *Request // among those on their way
 }
 
+// queued is what there is of a request in the queue.
+type queued struct {
+	waiter queue.Waiter[*Request]
+	due    Reason // what its Until stands for
+}
+
 // Later returns a request that stands for r when that has ended: for what it turns
 // out to have cost, or why it was refused, long afterwards.
 func (r *Request) Later() *Request {
-	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, counted: r.counted, gen: r.gen, when: r.when, drawn: r.drawn, stage: r.stage, closed: true}
+	return &Request{Place: r.Place, Draw: r.Draw, Rule: r.Rule, cost: r.cost, let: r.let, counted: r.counted, gen: r.gen, when: r.when, drawn: slices.Clone(r.drawn), stage: r.stage, closed: true}
 }
 
 // From says whom the request is from, before it comes; nil: anybody.
-func (r *Request) From(c *queue.Class) { r.waiter.Class = c }
+func (r *Request) From(c *queue.Class) {
+	if c != nil || r.queued != nil {
+		r.queue().Class = c
+	}
+}
+
+// whom returns whom the request is from; nil: anybody.
+func (r *Request) whom() *queue.Class {
+	if r.queued == nil {
+		return nil
+	}
+	return r.waiter.Class
+}
+
+// queue returns what the queue knows of the request.
+func (r *Request) queue() *queue.Waiter[*Request] {
+	if r.queued == nil {
+		r.queued = new(queued)
+	}
+	return &r.waiter
+}
 
 // Going reports whether the request may be sent.
 func (r *Request) Going() bool { return r.stage > waiting }
 
 // Waiting reports whether the request is in the queue.
-func (r *Request) Waiting() bool { return r.waiter.In() }
+func (r *Request) Waiting() bool { return r.queued != nil && r.waiter.In() }
 
 // Estimate returns what the request is estimated to draw on limits, once it was let
 // go.
@@ -84,7 +111,9 @@ type draw struct {
 
 // draws notes what the request takes of each limit.
 func (r *Request) draws(ls *limits) {
-	r.drawn = make([]draw, 0, len(ls.list)+len(ls.dormant))
+	if r.drawn = r.first[:0]; len(ls.list)+len(ls.dormant) > len(r.first) {
+		r.drawn = make([]draw, 0, len(ls.list)+len(ls.dormant))
+	}
 	for _, l := range ls.list {
 		r.drawn = append(r.drawn, draw{l, l.draws(&r.cost)})
 	}

@@ -41,7 +41,7 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 
 // join puts a request into the queue unless its turn would come too late.
 func (e *Engine) join(r *Request) {
-	w := &r.waiter
+	w := r.queue()
 	stale := e.shared.up() && !e.shared.states.fresh(e.t) && e.backoff.ready(e.t) <= e.t // the store may know better
 	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
 	if w.Class == nil && e.queue.Classed() {
@@ -163,7 +163,9 @@ func (e *Engine) admit(r *Request) {
 	if e.told > 0 {
 		resume(e)
 	}
-	e.queue.Served(&r.waiter, e.t)
+	if r.queued != nil {
+		e.queue.Served(&r.waiter, e.t)
+	}
 	e.limits.take(e.t, r)
 	e.journal.take(e, &r.cost)
 	r.slow = e.backoff.admit(e.t)

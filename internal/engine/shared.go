@@ -172,7 +172,7 @@ func (s *shared) release(e *Engine) {
 func (s *shared) grant(e *Engine, a ahead) {
 	r := a.Request
 	r.paid = false
-	if !r.waiter.In() || e.backoff.until > e.t || e.limits.dry(&a.cost) > e.t {
+	if !r.Waiting() || e.backoff.until > e.t || e.limits.dry(&a.cost) > e.t {
 		for i, l := range e.limits.list {
 			if n := l.draws(&a.cost); l.Limit().Per > 0 {
 				s.outbox.move(l.Limit(), i, n, a.counted, 0)
@@ -270,7 +270,7 @@ func (s *shared) replied(e *Engine, r share.Reply) {
 		case a.at <= e.t:
 			s.grant(e, a)
 		default:
-			w.paid = w.waiter.In()
+			w.paid = w.Waiting()
 			k, _ := slices.BinarySearchFunc(s.ahead, a.at, func(x ahead, at time.Duration) int {
 				if x.at <= at {
 					return -1

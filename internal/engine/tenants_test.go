@@ -117,7 +117,7 @@ func TestTwoTenants(t *testing.T) {
 			moments, widest := 0, 0.0
 			l.let = func(r *Request) {
 				i := 0
-				if r.waiter.Class.Tenant == "large" {
+				if r.whom().Tenant == "large" {
 					i = 1
 				}
 				if waiting[i]--; waiting[0] == 0 || waiting[1] == 0 {
@@ -196,7 +196,7 @@ func TestTenantsRandom(t *testing.T) {
 			var gone []*Request
 			l.let = func(r *Request) {
 				for _, x := range list {
-					if x.class.Tenant == r.waiter.Class.Tenant {
+					if x.class.Tenant == r.whom().Tenant {
 						x.served += float64(r.Draw.Cost[refill.Tokens]) / x.class.Weight
 						delete(x.waiting, r)
 					}
@@ -215,8 +215,8 @@ func TestTenantsRandom(t *testing.T) {
 						k := r.IntN(len(gone))
 						old := gone[k]
 						gone = slices.Delete(gone, k, k+1)
-						q.Place, q.waiter.Class, q.Draw = old.Place, old.waiter.Class, old.Draw
-						x = list[slices.IndexFunc(list, func(x *tenant) bool { return x.class.Tenant == old.waiter.Class.Tenant })]
+						q.Place, q.queue().Class, q.Draw = old.Place, old.whom(), old.Draw
+						x = list[slices.IndexFunc(list, func(x *tenant) bool { return x.class.Tenant == old.whom().Tenant })]
 					} else {
 						q.Place = l.place
 					}
@@ -363,12 +363,12 @@ func TestAgeing(t *testing.T) {
 			for _, r := range low {
 				since := came[r]
 				if test.slack == 0 {
-					since = max(since, last[r.waiter.Class.Level])
+					since = max(since, last[r.whom().Level])
 				}
 				took := r.let - since
-				last[r.waiter.Class.Level] = r.let
+				last[r.whom().Level] = r.let
 				if took > queue.Ageing+test.slack+50*time.Millisecond {
-					t.Errorf("place %d of level %d goes after %v, want %v at most", r.Place, r.waiter.Class.Level, took, queue.Ageing+test.slack)
+					t.Errorf("place %d of level %d goes after %v, want %v at most", r.Place, r.whom().Level, took, queue.Ageing+test.slack)
 				}
 				if took < queue.Ageing/2 {
 					early++
@@ -379,7 +379,7 @@ func TestAgeing(t *testing.T) {
 			}
 			n := 0
 			for _, r := range order {
-				if r.waiter.Class.Level <= 0 {
+				if r.whom().Level <= 0 {
 					n++
 				}
 			}

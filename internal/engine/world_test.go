@@ -247,7 +247,7 @@ func (w *world) arrive() {
 		t.until = min(t.until, r.Deadline)
 	}
 	w.tickets = append(w.tickets, t)
-	w.note("place %d of %+v arrives, cost %v fixed %v, waits %v until %v, at most %d", r.Place, r.waiter.Class, r.Draw.Cost, r.Draw.Fixed, r.MaxWait, t.until-time.Hour, r.MaxQueue)
+	w.note("place %d of %+v arrives, cost %v fixed %v, waits %v until %v, at most %d", r.Place, r.whom(), r.Draw.Cost, r.Draw.Fixed, r.MaxWait, t.until-time.Hour, r.MaxQueue)
 	w.event(t, func(now Now) { w.e.Arrive(now, r) })
 }
 
