@@ -344,7 +344,7 @@ func (t *Transport) wait(a *attempt) error {
 	if abandoned != nil {
 		abandoned()
 	}
-	if a.Slots != nil {
+	if a.Delay != nil && a.Slots != nil {
 		return &slotError{a.key.Name, limitOf(*a.Slots), a.Waited, err}
 	}
 	return err

@@ -120,16 +120,15 @@ type attempt struct {
 	subject
 	req  *http.Request
 	body *readahead.Body // to be sent in place of the request's; nil: that itself
-
-	counted bool // its tokens are estimated, if there is anything to estimate them by
-
-	note *note // what goes on to the next attempt; nil: there is none
+	note *note           // what goes on to the next attempt; nil: there is none
 	fate
+	counted bool // its tokens are estimated, if there is anything to estimate them by
+	rough   bool // its cost is in part a guess at what was not read of its body
+
 	api   provider.API
 	key   limiter.Key
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
 	kept  *kept            // what the server keeps of it; nil: nothing
-	rough bool             // its cost is in part a guess at what was not read of its body
 
 	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
 	times         *times        // for Trace.Done; nil: that does not want to know

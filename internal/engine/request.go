@@ -15,7 +15,6 @@ import (
 type Request struct {
 	Place    uint64        // in the queue: the lower one goes first
 	Draw     estimate.Draw // what it draws on the limits
-	Rule     refill.Rule   // the rule for limits that the server states
 	MaxWait  time.Duration // longest time in the queue; 0: any; negative: none at all
 	Deadline time.Duration // when it is of no use any more; 0: never
 	MaxQueue int           // longest queue of its tenant that it may join; 0: any
@@ -45,8 +44,10 @@ type Request struct {
 	paid     bool          // has tokens that fall due soon
 	upheld   bool          // is one of shared.unsent
 
-	// Told says that Joined will be asked for. Whoever makes the request sets it.
+	// Told says that Joined will be asked for, and Rule is the rule for limits that
+	// the server states. Whoever makes the request sets them.
 	Told bool
+	Rule refill.Rule
 	// Hopeless says that the request was refused and that trying again is of no
 	// use for hours.
 	Hopeless bool

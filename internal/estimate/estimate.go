@@ -48,10 +48,8 @@ type Draw struct {
 	Cost      refill.Cost
 	Fixed     bool // Cost is no estimate: it is charged as it is
 	Continues bool // the server keeps what went before: Cost is the least
-
-	// History is how many tokens that was, prompts and answers. 0: not known.
-	History int64
-	Said    Units
+	Said      Units
+	History   int64 // how many tokens went before, prompts and answers; 0: not known
 }
 
 // Units is a set of units: of those that a caller has stated the cost in. It is

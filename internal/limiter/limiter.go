@@ -193,7 +193,7 @@ func (l *Limiter) apply(d *engine.Decisions) {
 			if x.Rejection != nil && x.Rejection.Reason == engine.Unreachable {
 				x.Rejection.Err = fmt.Errorf("tollgate: %s: its quota is out of reach: %w", Quote(l.key), l.away)
 			}
-			if r.ready != nil {
+			if r.Delay != nil && r.ready != nil {
 				close(r.ready)
 				l.waiting.Add(-1)
 			}
@@ -276,7 +276,10 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.Limiter, r.Rejection, r.ready, r.Waited = l, nil, nil, 0
+	r.Limiter, r.Rejection, r.Waited = l, nil, 0
+	if r.Delay != nil {
+		r.ready = nil
+	}
 	if r.Owner == nil {
 		r.Owner = r
 	}
@@ -301,11 +304,13 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 		l.mu.Unlock()
 		return r.outcome()
 	}
+	if r.Delay == nil {
+		r.Delay = new(Delay)
+	}
 	r.ready = make(chan struct{})
 	l.waiting.Add(1)
 	ahead, estimate := l.engine.Joined()
 	if r.Waiting != nil {
-		r.Queue = new(Queue)
 		r.Queue.Waiting, r.Queue.Next = engine.Outlook(l.engine)
 		if _, full := engine.Slots(l.engine, now, &r.Request); full {
 			estimate = refill.Never // who holds a slot does not say for how long

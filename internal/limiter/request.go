@@ -16,24 +16,28 @@ type Request struct {
 	Zone    *time.Location                          // where the API's days begin; nil: not known
 	Waiting func(ahead int, estimate time.Duration) // called if it has to wait; nil: not
 
-	// Queue is the one that it has joined, when Waiting is called.
-	Queue *Queue
-
 	// Waited is how long it has waited, once it does not any more.
 	Waited time.Duration
+
+	*Delay // nil: it did not have to wait
+
+	next   *Request     // in Limiter.reports
+	sent   atomic.Int64 // when it was written; unsent: not yet; 0: nothing was reported
+	listed atomic.Bool
+	closed atomic.Bool
+}
+
+// A Delay is what there is of a request that has to wait.
+type Delay struct {
+	Queue Queue // that it has joined, when Waiting is called
 
 	// Slots is the limit of requests at once that kept it waiting until its context
 	// was done; nil: none did.
 	Slots *refill.Limit
 
+	ready  chan struct{} // closed when it may go, or was turned away; nil: it does not wait any more
 	convoy *convoy       // which it moves in to another limiter; nil: it does not
 	step   step          // in that
-	ready  chan struct{} // closed when it may go, or was turned away; nil: it does not wait
-
-	next   *Request // in Limiter.reports
-	listed atomic.Bool
-	sent   atomic.Int64 // when it was written; unsent: not yet; 0: nothing was reported
-	closed atomic.Bool
 }
 
 const unsent = -1

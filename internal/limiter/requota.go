@@ -102,7 +102,8 @@ func (c *convoy) leave(r *Request) {
 
 // HandOn lets the next request go of those that move with this one, if any do.
 func (r *Request) HandOn() {
-	if c := r.convoy; c != nil {
+	if r.Delay != nil && r.convoy != nil {
+		c := r.convoy
 		r.convoy = nil
 		c.handOn()
 	}
