@@ -106,7 +106,7 @@ func (t *Table[T]) List(most int) []string {
 // unless it is a host.
 func (t *Table[T]) Name(name string) (key string, value T, ok bool) {
 	e, ok := t.exact[name]
-	if !ok {
+	if !ok && len(t.exact) > 0 {
 		_, c := canonical(name)
 		e, ok = t.exact[c]
 	}
