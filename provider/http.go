@@ -18,8 +18,13 @@ type plain struct{}
 func (plain) Name() string { return "http" }
 
 func (plain) Call(r *http.Request) Call {
-	return Call{Key: Host(r), Cost: Cost{Requests: 1}, Once: once(r)}
+	c := hostCall(r)
+	c.Once = once(r)
+	return c
 }
+
+// hostCall returns a call that draws one request on the quota of its host.
+func hostCall(r *http.Request) Call { return Call{Key: Host(r), Cost: Cost{Requests: 1}} }
 
 func (plain) Read(*Call, io.Reader, bool) {}
 

@@ -119,7 +119,7 @@ func (openAI) Call(r *http.Request) Call {
 }
 
 func modelCall(r *http.Request) Call {
-	c := HTTP.Call(r)
+	c := hostCall(r)
 	c.Open = isModelCall(r)
 	if c.Aside = !c.Open; c.Open {
 		c.Once = creates(r)
