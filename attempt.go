@@ -54,7 +54,8 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 	a.reached = true
 	t.Trace.answered(a)
 	refuses := a.api.Refuses(resp)
-	news := a.Answered(answerOf(t, a.api, resp, refuses))
+	var room [4]engine.Level
+	news := a.Answered(answerOf(t, a.api, resp, refuses, room[:]))
 	resp.Request = a.req
 	if resp.Body == nil {
 		resp.Body = http.NoBody

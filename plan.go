@@ -20,10 +20,27 @@ import (
 	"example.com/tollgate/provider"
 )
 
-type (
-	costKey struct{}
-	keyKey  struct{}
-)
+// wishes are what a context says of requests.
+type wishes struct {
+	cost     Cost // negative: nothing
+	key      string
+	priority Priority
+}
+
+type wishesKey struct{}
+
+// wishesOf returns what a context says. One look for all of it is enough: contexts
+// may be many layers deep.
+func wishesOf(ctx context.Context) wishes {
+	if w, ok := ctx.Value(wishesKey{}).(*wishes); ok {
+		return *w
+	}
+	return wishes{cost: unsaid}
+}
+
+func (w wishes) with(ctx context.Context) context.Context {
+	return context.WithValue(ctx, wishesKey{}, &w)
+}
 
 // WithTokens returns a context for requests of n tokens each, where the caller
 // knows better than an estimate what a request draws on limits of [Tokens]. An
@@ -40,14 +57,13 @@ func WithTokens(ctx context.Context, n int64) context.Context {
 // of a unit, which model APIs do of tokens, that sets it right afterwards, unless 0
 // was said.
 func WithCost(ctx context.Context, c Cost) context.Context {
-	if was, ok := ctx.Value(costKey{}).(Cost); ok {
-		for u, n := range c {
-			if n < 0 {
-				c[u] = was[u]
-			}
+	w := wishesOf(ctx)
+	for u, n := range c {
+		if n >= 0 {
+			w.cost[u] = n
 		}
 	}
-	return context.WithValue(ctx, costKey{}, c)
+	return w.with(ctx)
 }
 
 // WithKey returns a context for requests that draw on the quota of a key, whatever
@@ -55,7 +71,9 @@ func WithCost(ctx context.Context, c Cost) context.Context {
 // it. Its limits are those of the entry of that name in Quotas, else those of "*".
 // Empty: the model's name or the host.
 func WithKey(ctx context.Context, key string) context.Context {
-	return context.WithValue(ctx, keyKey{}, key)
+	w := wishesOf(ctx)
+	w.key = key
+	return w.with(ctx)
 }
 
 // A Priority says whose requests go first when several wait for one quota. The
@@ -88,21 +106,18 @@ type Priority struct {
 	Weight float64 // the tenant's share is in proportion to that of its latest request; 0: 1
 }
 
-type priorityKey struct{}
-
 // WithPriority returns a context for requests with a priority. It has no effect on
 // a Transport that has a Priority function.
 func WithPriority(ctx context.Context, p Priority) context.Context {
-	return context.WithValue(ctx, priorityKey{}, p)
+	w := wishesOf(ctx)
+	w.priority = p
+	return w.with(ctx)
 }
 
-// classOf returns the class of a request; nil: it has none.
-func classOf(t *Transport, req *http.Request) (*queue.Class, error) {
-	var p Priority
+// classOf returns the class of a request whose context says p; nil: it has none.
+func classOf(t *Transport, req *http.Request, p Priority) (*queue.Class, error) {
 	if t.Priority != nil {
 		p = t.Priority(req)
-	} else if v, ok := req.Context().Value(priorityKey{}).(Priority); ok {
-		p = v
 	}
 	switch {
 	case p == Priority{}:
@@ -149,8 +164,12 @@ func plan(t *Transport, a *attempt) error {
 		a.api = provider.For(req)
 	}
 	call := a.api.Call(req)
-	said := a.said()
-	a.choose(t)
+	host, w := provider.Host(req), wishesOf(req.Context())
+	said := w.cost
+	if a.name = w.key; a.name == "" && t.Key != nil {
+		a.name = t.Key(req)
+	}
+	a.chosen = a.name != ""
 	a.aside, a.open, a.Rule, a.Zone = call.Aside, call.Open, refill.Rule(call.Refill), call.Zone
 	var err error
 	if a.counted = call.Open; call.Open && (!a.chosen || said[Requests] < 0 || said[Tokens] < 0) {
@@ -161,13 +180,13 @@ func plan(t *Transport, a *attempt) error {
 	if !a.chosen {
 		a.name = call.Key
 	}
-	err = a.locate(t)
+	err = a.locate(t, host)
 	// The note stays with the request, whatever quota it is found to draw on next time.
-	a.note = noteOf(req, t, limiter.Key{Host: provider.Host(req), Name: a.name})
+	a.note = noteOf(req, t, limiter.Key{Host: host, Name: a.name})
 	if err != nil {
 		return err
 	}
-	class, err := classOf(t, req)
+	class, err := classOf(t, req, w.priority)
 	if err != nil {
 		return err
 	}
@@ -202,42 +221,26 @@ func (a *attempt) weigh(t *Transport, call provider.Call, said Cost) (err error)
 // relocate finds the limiter of an attempt anew: it was forgotten, or there are other
 // quotas.
 func (a *attempt) relocate(t *Transport) error {
-	if err := a.locate(t); err != nil || a.counted || !a.Limiter.CountsTokens() {
+	if err := a.locate(t, provider.Host(a.req)); err != nil || a.counted || !a.Limiter.CountsTokens() {
 		return err
 	}
-	return a.weigh(t, a.api.Call(a.req), a.said())
+	return a.weigh(t, a.api.Call(a.req), wishesOf(a.req.Context()).cost)
 }
 
-// said returns what the caller's context says of the request's cost.
-func (a *attempt) said() Cost {
-	if c, ok := a.req.Context().Value(costKey{}).(Cost); ok {
-		return c
-	}
-	return unsaid
-}
-
-// choose notes the key that the caller has chosen for the request, if any.
-func (a *attempt) choose(t *Transport) {
-	a.name, _ = a.req.Context().Value(keyKey{}).(string)
-	if a.name == "" && t.Key != nil {
-		a.name = t.Key(a.req)
-	}
-	a.chosen = a.name != ""
-}
-
-// locate finds the quota that a request draws on, and the limiter that keeps it.
-func (a *attempt) locate(t *Transport) error {
+// locate finds the quota that a request to a host draws on, and the limiter that
+// keeps it.
+func (a *attempt) locate(t *Transport, host string) error {
 	b := t.book()
 	if b.err != nil {
 		return b.err
 	}
-	x := b.find(provider.Host(a.req), &a.subject)
+	x := b.find(host, &a.subject)
 	if !x.found && !a.aside && b.tell(x.key.Name) {
 		t.Trace.noQuota(a.req, x.key.Name, b.entries.List(maxListed))
 	}
 	a.key, a.Version, a.Limiter = x.key, b.version, t.limiter(a, b, &x)
 	if t.book() != b { // SetQuotas may have missed a limiter that was made just now
-		return a.locate(t)
+		return a.locate(t, host)
 	}
 	return nil
 }
@@ -334,14 +337,12 @@ func refusalOf(r provider.Refusal) engine.Refusal {
 	return f
 }
 
-// answerOf returns what the headers of a response say, as the engine has it.
-func answerOf(t *Transport, api provider.API, resp *http.Response, refused bool) engine.Answer {
+// answerOf returns what the headers of a response say, as the engine has it. There
+// is room for levels.
+func answerOf(t *Transport, api provider.API, resp *http.Response, refused bool, room []engine.Level) engine.Answer {
 	a := engine.Answer{Refused: refused, Invalid: invalid(resp.StatusCode), Date: t.date(resp)}
 	levels := api.Levels(resp)
-	if levels == nil {
-		return a
-	}
-	a.Levels = make([]engine.Level, 0, len(levels))
+	a.Levels = room[:0]
 	for i := range levels {
 		if l := &levels[i]; l.Name == "" {
 			a.Levels = append(a.Levels, engine.Level{Unit: int(l.Unit), N: l.N, Per: l.Per, Left: l.Left, Full: l.Full})
