@@ -98,6 +98,6 @@ func creating(path string) bool {
 	default:
 		_, method, _ := strings.Cut(last, ":")
 		return strings.HasPrefix(method, "batchGenerate") || strings.HasPrefix(method, "asyncBatch") ||
-			method == "predictLongRunning" || strings.Contains(path, "/upload/") || strings.Contains(path, "/uploads/")
+			method == "predictLongRunning" || strings.Contains(path, "/upload") && (strings.Contains(path, "/upload/") || strings.Contains(path, "/uploads/"))
 	}
 }

@@ -170,10 +170,11 @@ func (openAI) Read(c *Call, body io.Reader, tokens bool) {
 }
 
 func (openAI) Refuses(r *http.Response) bool {
-	if d := dialectOf(r.Request); d.full != 0 && r.StatusCode == d.full {
-		return true
+	if r.StatusCode == http.StatusOK {
+		return false
 	}
-	return HTTP.Refuses(r)
+	d := dialectOf(r.Request)
+	return d.full != 0 && r.StatusCode == d.full || HTTP.Refuses(r)
 }
 
 func (a openAI) Refusal(r *http.Response, body []byte) Refusal {

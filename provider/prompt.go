@@ -42,29 +42,35 @@ var silent = map[string]bool{
 	"agent": true, "previous_response_id": true, "previous_interaction_id": true, "conversation": true, "continuation_token": true,
 }
 
-// names are those of fields that most prompts have: they are not made again for
-// each.
-var names = func() map[string]string {
+// A property is what is known of a field by its name.
+type property struct {
+	name   string
+	silent bool // its strings are not part of a prompt
+}
+
+// properties are those of the fields that most prompts have, whose names are not made
+// again for each.
+var properties = func() map[string]property {
 	list := []string{"contents", "parts", "text", "inlineData", "inline_data", "data", "generationConfig", "systemInstruction",
 		"messages", "content", "input", "requests", "max_tokens", "max_completion_tokens", "max_output_tokens", "stream", "temperature",
 		"image_url", "url", "system", "source", "tools", "function", "name", "description", "parameters", "properties"}
-	m := make(map[string]string, len(list)+len(silent))
+	m := make(map[string]property, len(list)+len(silent))
 	for _, s := range list {
-		m[s] = s
+		m[s] = property{name: s}
 	}
 	for s := range silent {
-		m[s] = s
+		m[s] = property{s, true}
 	}
 	return m
 }()
 
-// nameOf returns the name of a field, of which the beginning is of interest.
-func nameOf(b []byte) string {
+// propertyOf returns that of a name, of which the beginning is of interest.
+func propertyOf(b []byte) property {
 	b = b[:min(len(b), 40)]
-	if s, ok := names[string(b)]; ok {
-		return s
+	if p, ok := properties[string(b)]; ok {
+		return p
 	}
-	return string(b)
+	return property{name: string(b)}
 }
 
 // A reader goes through JSON of any size in pieces, once, and never fails: what
@@ -87,12 +93,12 @@ type reader struct {
 
 // A frame is an object or array that is open.
 type frame struct {
-	array bool
-	name  string // of the field that is being read
-	value bool   // what comes next is a field's value
-	mime  string // of an object with data
-	data  int64  // length of that data, in base64
-	head  []byte
+	array    bool
+	property        // of the field that is being read
+	value    bool   // what comes next is a field's value
+	mime     string // of an object with data
+	data     int64  // length of that data, in base64
+	head     []byte
 }
 
 type state uint8
@@ -250,7 +256,7 @@ func (r *reader) token(c byte) {
 		f := r.top()
 		*f = frame{array: c == '[', head: f.head[:0]}
 		if f.array && r.depth > 1 {
-			f.name = r.stack[min(r.depth-1, len(r.stack)-1)].name // of its elements
+			f.property = r.stack[min(r.depth-1, len(r.stack)-1)].property // of its elements
 		}
 	case c == '}', c == ']':
 		switch {
@@ -285,7 +291,7 @@ func (r *reader) end() {
 	r.state = between
 	f := r.top()
 	if r.key {
-		f.name = nameOf(r.str)
+		f.property = propertyOf(r.str)
 		return
 	}
 	if r.depth == 1 && f.name == "input" && !f.array {
@@ -302,9 +308,9 @@ func (r *reader) end() {
 		f.mime = string(r.str[:min(len(r.str), 40)])
 	case f.name == "fileUri", f.name == "file_uri":
 		r.media += tile // at least
-	case r.depth == 1 && silent[f.name]:
+	case r.depth == 1 && f.silent:
 		r.topLevel(f.name)
-	case !silent[f.name]:
+	case !f.silent:
 		r.chars += r.runes
 	}
 }

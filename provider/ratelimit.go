@@ -82,6 +82,9 @@ func states(h http.Header) bool {
 func (f *fields) read(h http.Header) {
 	for name, values := range h {
 		i, n := 2, len("Ratelimit")
+		if len(name) < n {
+			continue
+		}
 		if !strings.HasPrefix(name, "X-Ratelimit") {
 			if i = strings.Index(name, "Rate"); i < 0 {
 				continue
