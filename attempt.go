@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"example.com/tollgate/internal/engine"
@@ -18,7 +19,7 @@ import (
 
 // send passes on a request that has its tokens.
 func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
-	f := new(flight)
+	f := &flight{body: body{attempt: a}}
 	req, stop := t.outgoing(a, f)
 	done := false
 	defer func() {
@@ -45,7 +46,7 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 		resp, err = nil, stop.cause(err)
 		stop.end()
 		_, traces := base.(*http.Transport)
-		a.reached = err == errNothing || failure.Sent(err, traces || a.traced.Load(), a.wrote.Load())
+		a.reached = err == errNothing || failure.Sent(err, traces || f.traced.Load(), f.wrote.Load())
 		a.Failed(a.reached)
 		done = true
 		t.Trace.done(a, nil, err)
@@ -74,7 +75,7 @@ func (t *Transport) send(a *attempt) (resp *http.Response, err error) {
 		return resp, nil
 	}
 	b := &f.body
-	b.ReadCloser, b.transport, b.attempt, b.resp, b.stop = resp.Body, t, a, resp, stop
+	b.ReadCloser, b.transport, b.resp, b.stop = resp.Body, t, resp, stop
 	b.scan(a, resp)
 	b.watch(a.req.Context())
 	resp.Body = b
@@ -157,19 +158,20 @@ func (t *Transport) date(resp *http.Response) time.Duration {
 
 // A flight is what there is of an attempt once it is sent, in one piece of memory.
 type flight struct {
-	body  body
-	trace httptrace.ClientTrace
+	body
+	trace         httptrace.ClientTrace
+	traced, wrote atomic.Bool // the base reports what it does; has begun to write
 }
 
 // tracing returns a context in which the base reports how far the request is on
 // its way to the server.
-func (f *flight) tracing(ctx context.Context, a *attempt) context.Context {
+func (f *flight) tracing(ctx context.Context) context.Context {
 	f.trace.GetConn = func(string) {
-		a.traced.Store(true)
-		a.Unsent()
+		f.traced.Store(true)
+		f.attempt.Unsent()
 	}
-	f.trace.WroteHeaders = func() { a.wrote.Store(true) }
-	f.trace.WroteRequest = func(httptrace.WroteRequestInfo) { a.Sent() }
+	f.trace.WroteHeaders = func() { f.wrote.Store(true) }
+	f.trace.WroteRequest = func(httptrace.WroteRequestInfo) { f.attempt.Sent() }
 	return httptrace.WithClientTrace(ctx, &f.trace)
 }
 
@@ -207,7 +209,7 @@ func (t *Transport) outgoing(a *attempt, f *flight) (*http.Request, *stop) {
 	if t.Base == nil && http.DefaultTransport != defaultTransport {
 		ctx = context.WithValue(ctx, baseKey{}, true)
 	}
-	req := a.req.WithContext(f.tracing(ctx, a))
+	req := a.req.WithContext(f.tracing(ctx))
 	if a.body != nil {
 		req.Body = a.body
 	}

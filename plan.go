@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"example.com/tollgate/internal/engine"
@@ -145,9 +144,8 @@ type attempt struct {
 	usage []provider.Usage // where the response says what it has cost; nil: nowhere, or it does not matter
 	kept  *kept            // what the server keeps of it; nil: nothing
 
-	traced, wrote atomic.Bool   // the base reports what it does; has begun to write
-	times         *times        // for Trace.Done; nil: that does not want to know
-	waited        time.Duration // in all queues that it has been in
+	times  *times        // for Trace.Done; nil: that does not want to know
+	waited time.Duration // in all queues that it has been in
 }
 
 // kept is what the server keeps of a call, and where it says so.
