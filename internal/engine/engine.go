@@ -130,7 +130,7 @@ func (e *Engine) Decide() Decisions {
 	}
 	d.Book = e.journal.book
 	e.journal.book = e.journal.book[:0]
-	e.out = Decisions{Go: e.out.Go[:0], Reject: e.out.Reject[:0]}
+	e.out = Decisions{Go: d.Go[:0], Reject: d.Reject[:0]}
 	return d
 }
 
