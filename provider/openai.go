@@ -24,46 +24,35 @@ type dialect struct {
 	full     int           // a status of refusals, beside those that all have
 }
 
-// dialects are the hosts of APIs like OpenAI's. Others are known by their paths.
-var dialects = map[string]dialect{
-	"api.groq.com":   {requests: 24 * time.Hour, full: 498}, // https://console.groq.com/docs/rate-limits, docs/errors
-	"api.mistral.ai": {refill: Calendar},                    // its minutes are the wall clock's
-
-	"api.cerebras.ai":               {},
-	"api.deepinfra.com":             {},
-	"api.deepseek.com":              {},
-	"api.fireworks.ai":              {},
-	"api.moonshot.ai":               {},
-	"api.moonshot.cn":               {},
-	"api.openai.com":                {},
-	"api.perplexity.ai":             {},
-	"api.sambanova.ai":              {},
-	"api.together.ai":               {},
-	"api.together.xyz":              {},
-	"api.x.ai":                      {},
-	"api.z.ai":                      {},
-	"inference.do-ai.run":           {},
-	"models.github.ai":              {},
-	"models.inference.ai.azure.com": {},
-	"open.bigmodel.cn":              {},
-	"openrouter.ai":                 {},
-	"router.huggingface.co":         {},
-}
-
-func dialectOf(r *http.Request) dialect {
+// dialectOf returns what the host of a request does in its own way.
+func dialectOf(r *http.Request) (d dialect) {
 	if r == nil || r.URL == nil {
-		return dialect{}
+		return d
 	}
-	return dialects[r.URL.Hostname()]
+	switch r.URL.Hostname() {
+	case "api.groq.com": // https://console.groq.com/docs/rate-limits, docs/errors
+		d.requests, d.full = 24*time.Hour, 498
+	case "api.mistral.ai":
+		d.refill = Calendar // its minutes are the wall clock's
+	}
+	return d
 }
 
-func isOpenAI(r *http.Request, host string) bool {
-	if _, ok := dialects[host]; ok {
+// isOpenAIHost reports whether a host has an API like OpenAI's. Others are known by
+// their paths.
+func isOpenAIHost(host string) bool {
+	switch host {
+	case "api.cerebras.ai", "api.deepinfra.com", "api.deepseek.com", "api.fireworks.ai", "api.groq.com", "api.mistral.ai",
+		"api.moonshot.ai", "api.moonshot.cn", "api.openai.com", "api.perplexity.ai", "api.sambanova.ai", "api.together.ai",
+		"api.together.xyz", "api.x.ai", "api.z.ai", "inference.do-ai.run", "models.github.ai", "models.inference.ai.azure.com",
+		"open.bigmodel.cn", "openrouter.ai", "router.huggingface.co":
 		return true
 	}
-	return isModelCall(r) || strings.HasSuffix(host, ".azure.com") &&
+	return strings.HasSuffix(host, ".azure.com") &&
 		(strings.HasSuffix(host, ".openai.azure.com") || strings.HasSuffix(host, ".services.ai.azure.com") || strings.HasSuffix(host, ".cognitiveservices.azure.com"))
 }
+
+func isOpenAI(r *http.Request, host string) bool { return isOpenAIHost(host) || isModelCall(r) }
 
 // isModelCall reports whether a request is a call of a model, which its body
 // names, of OpenAI, its like or Anthropic.
