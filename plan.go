@@ -190,14 +190,14 @@ func plan(t *Transport, a *attempt) error {
 	}
 	a.From(class)
 	a.once = call.Once
-	return a.weigh(t, call, said)
+	return a.weigh(t, &call, said)
 }
 
 // weigh finds out what the request is charged by the limiter that it has.
-func (a *attempt) weigh(t *Transport, call provider.Call, said Cost) (err error) {
+func (a *attempt) weigh(t *Transport, call *provider.Call, said Cost) (err error) {
 	if !a.counted && said[Tokens] < 0 && !call.Aside && a.Limiter.CountsTokens() {
 		a.counted = true
-		if call, err = a.read(t, call, true); err != nil {
+		if *call, err = a.read(t, *call, true); err != nil {
 			return err
 		}
 	}
@@ -222,7 +222,8 @@ func (a *attempt) relocate(t *Transport) error {
 	if err := a.locate(t, provider.Host(a.req)); err != nil || a.counted || !a.Limiter.CountsTokens() {
 		return err
 	}
-	return a.weigh(t, a.api.Call(a.req), wishesOf(a.req.Context()).cost)
+	call := a.api.Call(a.req)
+	return a.weigh(t, &call, wishesOf(a.req.Context()).cost)
 }
 
 // locate finds the quota that a request to a host draws on, and the limiter that
@@ -245,7 +246,7 @@ func (a *attempt) locate(t *Transport, host string) error {
 
 // charge notes what a request draws: what the caller says, else what Transport.Cost
 // makes of the estimate.
-func (a *attempt) charge(t *Transport, call provider.Call, said Cost) {
+func (a *attempt) charge(t *Transport, call *provider.Call, said Cost) {
 	d := estimate.Draw{Fixed: call.Exact || a.rough, Continues: call.Continues}
 	for u, n := range call.Cost {
 		d.Cost[u] = min(max(n, 0), mostCost)
