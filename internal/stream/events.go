@@ -5,9 +5,9 @@ import "bytes"
 // eventState is how far a stream of events has been read:
 // https://html.spec.whatwg.org/multipage/server-sent-events.html.
 type eventState struct {
-	field   lineField
 	name    [maxWord]byte // of the field, or the event's name
 	size    int
+	field   lineField
 	cr      bool // a line feed that comes next belongs to the line before
 	data    bool // the event has data
 	leading bool // a space that comes next is no part of the value

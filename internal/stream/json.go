@@ -12,20 +12,20 @@ import (
 type tokenizer struct {
 	s      *Scanner
 	fields []Field // at most maxFields
-	watch  bool    // for signs of an error
-	inner  bool    // reads documents that stand in another tokenizer's
+	depth  int     // objects and arrays that are open; of an array that is the body: 0
 
-	depth   int // objects and arrays that are open; of an array that is the body: 0
+	watch   bool // for signs of an error
+	inner   bool // reads documents that stand in another tokenizer's
 	state   state
 	isKey   bool // the string is a name
 	value   bool // a field's value comes next or is being read
+	ok      bool // the number is a whole one, of a size that makes sense
 	text    int  // Unit of the text that is being read; 0: it is none
 	word    [maxWord]byte
 	size    int    // of the word: the beginning of a string
 	pathsAt uint32 // fields whose paths lead to what comes next
 	signAt  place
 	number  int64
-	ok      bool // the number is a whole one, of a size that makes sense
 	stack   [maxDepth]nest
 
 	failed  bool   // the document says that it is an error

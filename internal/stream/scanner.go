@@ -43,9 +43,12 @@ type Options struct {
 	Errors          bool    // whether to look for errors
 }
 
-// A Scanner watches a body. It is not safe for concurrent use.
+// A Scanner watches a body. It is not safe for concurrent use. Its fields and those of
+// what is in it are in an order that has it fit into 1 KiB.
 type Scanner struct {
-	mode   mode
+	mode       mode
+	considered bool // the event or the message that is being read was found to be an error
+
 	json   tokenizer
 	inner  *tokenizer // of documents in base64; nil: there are none
 	decode *decoder   // nil: the body is not compressed
@@ -57,9 +60,8 @@ type Scanner struct {
 	said   [texts]string // by Unit, less units
 	saying []byte        // the text that is being read
 
-	event      string // name of the event or the message that is being read
-	considered bool   // it has been found to be an error
-	found      candidate
+	event string // name of the event or the message that is being read
+	found candidate
 }
 
 type mode uint8
