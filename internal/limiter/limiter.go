@@ -276,10 +276,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.Limiter, r.Rejection, r.Waited = l, nil, 0
-	if r.Delay != nil {
-		r.ready = nil
-	}
+	r.come(l)
 	if r.Owner == nil {
 		r.Owner = r
 	}
@@ -304,10 +301,7 @@ func (l *Limiter) Acquire(ctx context.Context, r *Request) error {
 		l.mu.Unlock()
 		return r.outcome()
 	}
-	if r.Delay == nil {
-		r.Delay = new(Delay)
-	}
-	r.ready = make(chan struct{})
+	r.delay()
 	l.waiting.Add(1)
 	ahead, estimate := l.engine.Joined()
 	if r.Waiting != nil {

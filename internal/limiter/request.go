@@ -55,6 +55,22 @@ type waiter interface{ Ticket() *Request }
 // Ticket returns the request, also of what it is embedded in.
 func (r *Request) Ticket() *Request { return r }
 
+// come has the request begin at a limiter.
+func (r *Request) come(l *Limiter) {
+	r.Limiter, r.Rejection, r.Waited = l, nil, 0
+	if r.Delay != nil {
+		r.ready = nil
+	}
+}
+
+// delay has it wait.
+func (r *Request) delay() {
+	if r.Delay == nil {
+		r.Delay = new(Delay)
+	}
+	r.ready = make(chan struct{})
+}
+
 // outcome says what has become of a request that does not wait any more.
 func (r *Request) outcome() error {
 	switch {
