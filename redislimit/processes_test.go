@@ -128,7 +128,6 @@ func serve() {
 // call is a client's process: it calls as often as it may, many at a time.
 func call() {
 	c := redis.NewClient(&redis.Options{Addr: os.Getenv("REDIS")})
-	defer c.Close()
 	base := &http.Transport{MaxIdleConnsPerHost: 100}
 	client := &http.Client{Transport: &tollgate.Retry{Base: &tollgate.Transport{
 		Base:    base,

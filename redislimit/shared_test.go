@@ -184,7 +184,11 @@ func TestManyKeys(t *testing.T) {
 	s := redistest.Start(t)
 	c := redis.NewClient(&redis.Options{Addr: s.Addr()})
 	t.Cleanup(func() { c.Close() })
-	shared := redislimit.New(c, redislimit.Options{})
+	o := redislimit.Options{}
+	if race {
+		o.Timeout = late
+	}
+	shared := redislimit.New(c, o)
 	var told, went atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 1000 {
