@@ -73,7 +73,7 @@ type watch struct {
 // levels; the other metrics go on for as long as t is used.
 //
 // Its error is the provider's, which refuses an instrument.
-func Watch(t *tollgate.Transport, p metric.MeterProvider) (stop func() error, err error) {
+func Watch(t *tollgate.Transport, p metric.MeterProvider) (stop func(), err error) {
 	w := &watch{transport: t}
 	m := p.Meter(name)
 	if err := w.instruments(m); err != nil {
@@ -85,7 +85,7 @@ func Watch(t *tollgate.Transport, p metric.MeterProvider) (stop func() error, er
 		return nil, fmt.Errorf("otelgate: %w", err)
 	}
 	t.Trace = tollgate.JoinTraces(t.Trace, w.trace(t.Trace))
-	return r.Unregister, nil
+	return func() { _ = r.Unregister() }, nil // it fails if that was done before
 }
 
 // seconds are the bounds of histograms of times: a queue may last for minutes.

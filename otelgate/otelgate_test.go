@@ -41,7 +41,7 @@ func watched(t *testing.T, tr *tollgate.Transport) func() scrape {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stop() })
+	t.Cleanup(stop)
 	return func() scrape {
 		list, err := registry.Gather()
 		if err != nil {
