@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,8 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 
 	"example.com/tollgate"
+	"example.com/tollgate/internal/limiter"
+	"example.com/tollgate/internal/share"
 	"example.com/tollgate/otelgate"
 	"example.com/tollgate/quotatest"
 )
@@ -287,4 +290,51 @@ func TestFilesNameMetrics(t *testing.T) {
 			t.Errorf("%s is no JSON", file)
 		}
 	}
+}
+
+// A flaky is a store that grants everything, unless it is away.
+type flaky struct{ away atomic.Bool }
+
+func (f *flaky) Exchange(_ context.Context, b share.Batch) (share.Reply, error) {
+	if f.away.Load() {
+		return share.Reply{}, errors.New("gone fishing")
+	}
+	return share.Reply{Generation: 1, Now: time.Hour, Taken: time.Hour, Granted: len(b.Asks), Limits: make([]share.State, len(b.Limits))}, nil
+}
+
+// The store's exchanges are timed, and it is reported while it does not answer.
+func TestStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store flaky
+		var told []error
+		tr := &tollgate.Transport{
+			Base:    &quotatest.Server{},
+			Quotas:  tollgate.Quotas{"*": {tollgate.RPM(5)}},
+			Limiter: &limiter.Shared{Store: func(string) limiter.Store { return &store }},
+			Trace:   &tollgate.Trace{StoreError: func(_ string, err error) { told = append(told, err) }},
+		}
+		now := watched(t, tr)
+		do := func() {
+			if err := call(t.Context(), tr, flash); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		do()
+		s := now()
+		if s.sum("tollgate_store_degraded") != 0 || s.sum("tollgate_store_exchange_duration_seconds", "tollgate_error", "false") == 0 {
+			t.Errorf("degraded %v after %v exchanges", s.sum("tollgate_store_degraded"), s.sum("tollgate_store_exchange_duration_seconds"))
+		}
+		store.away.Store(true)
+		do()
+		if s := now(); s.sum("tollgate_store_degraded") != 1 || s.sum("tollgate_store_exchange_duration_seconds", "tollgate_error", "true") == 0 {
+			t.Errorf("degraded %v, %v exchanges failed", s.sum("tollgate_store_degraded"), s.sum("tollgate_store_exchange_duration_seconds", "tollgate_error", "true"))
+		}
+		store.away.Store(false)
+		do()
+		if s := now(); s.sum("tollgate_store_degraded") != 0 || len(told) != 2 {
+			t.Errorf("degraded %v; told %v", s.sum("tollgate_store_degraded"), told)
+		}
+	})
 }
