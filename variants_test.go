@@ -15,6 +15,7 @@ import (
 const (
 	plainURL  = "https://api.example.com/v1/things"
 	openAIURL = "https://api.openai.com/v1/responses"
+	geminiURL = "https://generativelanguage.googleapis.com/v1beta/models/m%2Dx:generateContent"
 	bothFor   = "requests/1m, tokens/1m | "
 	atOnce    = "nothing | - | not again | at once"
 	pause     = "nothing | ~1s | again after ~1s | at once"
@@ -29,6 +30,9 @@ func waitsIn(d string) string { return bothFor + d + " | not again | after " + d
 
 // lines returns what answers with a stream as it is.
 func lines(s string) func(*http.Request) *http.Response { return of(200, "text/event-stream", s) }
+
+// hourly is a quota of a span that no header names.
+var hourly = tollgate.Quota{{N: 5000, Per: time.Hour}}
 
 // variants are other spellings of the kinds, and what looks like one but is none.
 var variants = []kind{
@@ -113,10 +117,40 @@ var variants = []kind{
 	{part: 4, name: "0 left, epoch ms on a 200", url: plainURL, answer: of(200, "application/json", `{}`, "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "946684845000"), want: "nothing | 45s | not again | after 45s"},
 	{part: 4, name: "remaining of 5000 an hour, ietf", url: plainURL, answer: of(200, "application/json", `{}`, "Ratelimit-Limit", "5000, 5000;w=3600", "Ratelimit-Remaining", "0", "Ratelimit-Reset", "1800"), quota: tollgate.Quota{{N: 5000, Per: time.Hour}}, want: "requests/1h | - | not again | after 30m"},
 	{part: 4, name: "draft, 0 left", url: plainURL, answer: of(200, "application/json", `{}`, "Ratelimit-Policy", `"d";q=5000;w=3600`, "Ratelimit", `"d";r=0;t=1800`), quota: tollgate.Quota{{N: 5000, Per: time.Hour}}, want: "requests/1h | - | not again | after 30m"},
+
+	{part: 4, name: "lower-case h2, GitHub 200", url: "https://api.github.com/x", answer: of(200, "application/json", `{}`, "x-ratelimit-limit", "5000", "x-ratelimit-remaining", "0", "x-ratelimit-reset", "946686600"), quota: hourly, want: "requests/1h | - | not again | after 30m"},
+	{part: 4, name: "docker, 200", url: plainURL, answer: of(200, "application/json", `{}`, "Ratelimit-Limit", "100;w=21600", "Ratelimit-Remaining", "0;w=21600"), quota: tollgate.Quota{{N: 100, Per: 6 * time.Hour}}, want: "requests/6h | - | not again | after 6h0m10.8s"},
+	{part: 4, name: "-1 left", url: plainURL, answer: of(200, "application/json", `{}`, "X-Ratelimit-Remaining", "-1", "X-Ratelimit-Reset", "45"), want: atOnce},
+	{part: 4, name: "0 left of unlimited", url: plainURL, answer: of(200, "application/json", `{}`, "X-Ratelimit-Limit", "0", "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "0"), want: atOnce},
+	{part: 4, name: "reset past", url: plainURL, answer: of(200, "application/json", `{}`, "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "946684700"), want: atOnce},
+	{part: 5, name: "22 h as a date", url: plainURL, answer: of(429, "", ``, "Retry-After", "Sat, 01 Jan 2000 22:00:00 GMT"), want: "nothing | 22h | not again | rejected, back in 22h"},
+	{part: 5, name: "22 h in prose", url: plainURL, answer: of(429, "application/json", `{"message":"try again in 22h0m0s"}`), want: "nothing | 22h | not again | rejected, back in 22h"},
+	{part: 5, name: "day, retryDelay hours", url: geminiURL, answer: of(429, "application/json", `{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"x","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"19800s"},{"violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel"}]}]}}`), want: "requests/24h | 5h30m1s | not again | rejected, back in 5h30m1s"},
+	{part: 5, name: "key of an hour, 50 min", url: plainURL, quota: hourly, answer: of(429, "", ``, "Retry-After", "3000"), want: "requests/1h | 50m | again after 50m | after 720ms"},
+	{part: 8, name: "for limit, capital", url: chatURL, answer: body429(`{"error":{"message":"Rate limit reached for gpt-5-codex (For limit gpt-5) in organization o on requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 20s.","code":"rate_limit_exceeded"}}`), want: "requests/1m | 20s | again after 20s | after 20s"},
+	{part: 8, name: "audio seconds per hour", url: chatURL, answer: body429(`{"error":{"message":"Rate limit reached for model whisper on seconds of audio per hour (ASPH): Limit 7200, Used 7200, Requested 60. Please try again in 30s.","code":"rate_limit_exceeded"}}`), want: waits("30s")},
+	{part: 9, name: "slow_down in 503", url: chatURL, answer: of(503, "application/json", `{"error":{"code":"slow_down","message":"Slow down"}}`), want: pause},
+	{part: 9, name: "slow_down as type, in a stream", url: chatURL, answer: events(`{"error":{"type":"slow_down","message":"x"}}`, `[DONE]`), want: pauseIn},
+	{part: 3, name: "498 token expired", url: plainURL, answer: of(498, "application/json", `{"error":"Invalid token"}`), want: atOnce},
+	{part: 3, name: "403 from a WAF", url: plainURL, answer: of(403, "text/html", `<html>Forbidden. Rate limit policy applies.</html>`), want: atOnce},
+	{part: 3, name: "403, remaining 0 and reset, RateLimit", url: plainURL, answer: of(403, "application/json", `{}`, "Ratelimit-Remaining", "0", "Ratelimit-Reset", "30"), want: waits("30s")},
+	{part: 3, name: "accessNotConfigured", url: "https://www.googleapis.com/drive/v3/files", answer: of(403, "application/json", `{"error":{"errors":[{"domain":"usageLimits","reason":"accessNotConfigured","message":"Access Not Configured. Quota of the API is 0"}],"code":403,"message":"enable it and retry in 5 minutes"}}`), want: atOnce},
+	{part: 3, name: "403 insufficient quota words", url: "https://www.googleapis.com/drive/v3/files", answer: of(403, "application/json", `{"error":{"errors":[{"reason":"storageQuotaExceeded"}],"code":403,"message":"storage"}}`), want: atOnce},
+	{part: 2, name: "tool arguments", url: chatURL, answer: events(`{"id":"c","choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"error\":{\"code\":\"rate_limit_exceeded\"}}"}}]}}]}`, `[DONE]`), want: atOnce},
+	{part: 2, name: "tool_use input as objects", url: "https://api.anthropic.com/v1/messages", answer: of(200, "application/json", `{"type":"message","content":[{"type":"tool_use","input":{"error":{"type":"rate_limit_error"},"retry_after":5}}],"usage":{"input_tokens":1,"output_tokens":1}}`), want: atOnce},
+	{part: 2, name: "response.output holds an error", url: openAIURL, answer: events(`{"type":"response.completed","response":{"status":"completed","error":null,"output":[{"type":"mcp_call","error":{"code":"rate_limit_exceeded","message":"try again in 5s"}}]}}`), want: atOnce},
+	{part: 2, name: "Anthropic, error after pings, CR", url: "https://api.anthropic.com/v1/messages", answer: lines("event: ping\rdata: {\"type\": \"ping\"}\r\revent: error\rdata: {\"error\":{\"message\":\"x\",\"type\":\"rate_limit_error\"},\"type\":\"error\"}\r\r"), want: pauseIn},
+	{part: 6, name: "DAILY policy", url: "https://api.hubapi.com/x", answer: body429(`{"policyName":"DAILY","errorType":"RATE_LIMIT","status":"error","message":"x"}`), want: "requests/24h | the day ends | not again | rejected, back in 24h"},
+	{part: 6, name: "Z.ai via anthropic path", url: "https://api.z.ai/api/anthropic/v1/messages", answer: body429(`{"type":"error","error":{"type":"rate_limit_error","code":"1113","message":"x"}}`), want: atOnce},
+	{part: 6, name: "extra usage with should retry", url: "https://api.anthropic.com/v1/messages", answer: of(429, "application/json", `{"type":"error","error":{"type":"rate_limit_error","message":"Extra usage is required for long context requests."}}`, "X-Should-Retry", "true", "Retry-After", "5"), want: atOnce},
+	{part: 1, name: "background with errors[]", url: interactionsURL, answer: of(200, "application/json", `{"id":"i","status":"failed","errors":[{"code":"rate_limit_exceeded","message":"Please retry in 30s."}]}`), want: waitsIn("30s")},
+	{part: 1, name: "503", url: interactionsURL, answer: of(503, "application/json", `{"error":{"code":"service_unavailable","message":"x"}}`), want: "nothing | - | again after ~1s | at once"},
 }
 
+// body429 returns what refuses with a body alone.
 func body429(b string) func(*http.Request) *http.Response { return of(429, "application/json", b) }
 
+// Bodies alone: when to try again, what no waiting cures, and how it is packed.
 func init() {
 	for _, v := range []struct{ body, wait string }{
 		{`{"retry_after":"5"}`, "5s"}, {`{"retryAfter":5}`, "5s"}, {`{"retryAfterMs":5000}`, "5s"}, {`{"retry_after_ms":"5000"}`, "5s"},
