@@ -43,7 +43,7 @@ const (
 	thousand = `([0-9][0-9,]{0,18})`
 	timeUnit = `(?:milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?)\b`
 	// "7 seconds", "1 hour, 2 minutes and 3 seconds"
-	times = `([0-9][0-9.]{0,20} ?` + timeUnit + `(?:(?:,? and |, ?| )[0-9][0-9.]{0,20} ?` + timeUnit + `){0,3})`
+	times = `([0-9][0-9.]{0,20} ?` + timeUnit + `(?:(?:,? and |, ?| )[0-9.]+ ?(?:m(?:s|secs?|ins?|inutes?|illiseconds?)?|s(?:ecs?|econds?)?|h(?:ours?|rs?)?)\b)*)`
 )
 
 // When to try again, in words.
