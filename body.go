@@ -102,8 +102,9 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// beginning is how much of a body says whether it is an error: an object whose
-// first names are error, errors and the like, data being null.
+// beginning is how much of a body says whether it may be an error: one of its first
+// names is error, errors and the like, data being null, or the first of all is one
+// that errors begin with.
 const beginning = 64
 
 // peek takes in the beginning of a body of which only an error would be of
@@ -116,7 +117,7 @@ func (b *body) peek(p []byte) {
 		head = b.head
 	}
 	switch {
-	case bytes.Contains(head, []byte(`"err`)):
+	case bytes.Contains(head, []byte(`"err`)), beginsError(head):
 		b.peeking = false
 		b.scanner = stream.NewScanner(stream.Options{ContentType: b.resp.Header.Get("Content-Type"), Errors: true})
 		b.scanner.Write(head)
@@ -124,6 +125,21 @@ func (b *body) peek(p []byte) {
 	case len(head) == beginning:
 		b.peeking = false
 	}
+}
+
+// beginsError reports whether the first name of an object is one that errors which do
+// not begin with error begin with.
+func beginsError(head []byte) bool {
+	head, ok := bytes.CutPrefix(bytes.TrimLeft(head, " \t\r\n{\ufeff"), []byte(`"`)) // no list: of what is listed, one may look like an error
+	n := bytes.IndexByte(head, '"')
+	if !ok || n < 0 {
+		return false
+	}
+	switch string(head[:n]) {
+	case "code", "status", "status_code", "statusCode", "ok", "success", "message", "extensions", "fault":
+		return true
+	}
+	return false
 }
 
 func (b *body) Close() error {

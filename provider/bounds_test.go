@@ -41,6 +41,7 @@ func hostile(body int) map[string]*http.Response {
 	add("many fields", fill(`{"error":{`, `"a":1,`, `"b":1}}`, body))
 	add("a long number", fill(`{"error":{"details":[{"retryDelay":"`, "9", `s"}]}}`, body))
 	add("digits", fill("try again in ", "9", "s", body))
+	add("spans", fill("", "retry in 1 minuteand 1 minute, 1 minute ", "", body))
 	add("nearly prose", fill("", "try again in 1", "", body))
 	add("accounts", fill("", "Limit 1, Used 1, Requested ", "", body))
 	add("capitals", fill("", "TOKENS PER ", "", body))

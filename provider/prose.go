@@ -40,9 +40,10 @@ func (p phrase) find(text []byte) [][]byte {
 func is(word, form string) phrase { return phrase{word, regexp.MustCompile(form)} }
 
 const (
-	digits   = `([0-9][0-9.]{0,20})`
 	thousand = `([0-9][0-9,]{0,18})`
-	times    = ` ?(milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?)\b`
+	timeUnit = `(?:milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?)\b`
+	// "7 seconds", "1 hour, 2 minutes and 3 seconds"
+	times = `([0-9][0-9.]{0,20} ?` + timeUnit + `(?:(?:,? and |, ?| )[0-9.]+ ?(?:m(?:s|secs?|ins?|inutes?|illiseconds?)?|s(?:ecs?|econds?)?|h(?:ours?|rs?)?)\b)*)`
 )
 
 // When to try again, in words.
@@ -50,11 +51,11 @@ var (
 	// "Please try again in 6m0s.", "try again in 634ms"
 	inForm = is("try", `(?:try again|retry) in ([0-9][0-9hms.]{0,40}[hms])\b`)
 	// Azure: "Please retry after 7 seconds."
-	inWords = is("try", `(?:retry|try again|retrying|try) (?:after|in|again in|again after|once more in) (?:about |approximately |~)?`+digits+times)
+	inWords = is("try", `(?:retry|try again|retrying|try) (?:after|in|again in|again after|once more in) (?:about |approximately |~)?`+times)
 	// GitHub Models: "Please wait 15 seconds before retrying."
-	waitWords = is("wait", `wait (?:for |at least |about |another )*`+digits+times)
+	waitWords = is("wait", `wait (?:for |at least |about |another )*`+times)
 	// "available again in 20 seconds", "Your limit resets in 3 minutes", "expires in 12s"
-	backWords = is(" in ", `(?:resets?|reset|available|available again|renews?|refreshes|replenished|lifted|unblocked) in (?:about |approximately |~)?`+digits+times)
+	backWords = is(" in ", `(?:resets?|reset|available|available again|renews?|refreshes|replenished|lifted|unblocked) in (?:about |approximately |~)?`+times)
 )
 
 // tally is how OpenAI accounts for a refusal: "Limit 200000, Used 199821,
@@ -196,8 +197,8 @@ func tryAgain(text []byte) (time.Duration, bool) {
 	}
 	for _, p := range [...]phrase{inWords, waitWords, backWords} {
 		if m := p.find(text); m != nil {
-			if n, ok := number(string(m[1])); ok {
-				return duration(n, span(string(m[2]))), true
+			if d, ok := spelled(string(m[1])); ok {
+				return d, true
 			}
 		}
 	}

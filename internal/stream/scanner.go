@@ -135,7 +135,10 @@ func (s *Scanner) Write(p []byte) {
 // read takes in the next piece, decompressed.
 func (s *Scanner) read(p []byte) {
 	if s.mode == sniff {
-		if p = bytes.TrimLeft(p, " \t\r\n\ufeff"); len(p) == 0 {
+		for len(p) > 0 && strings.IndexByte(" \t\r\n\ufeff", p[0]) >= 0 { // a byte order mark comes in any pieces
+			p = p[1:]
+		}
+		if len(p) == 0 {
 			return
 		}
 		s.mode = events

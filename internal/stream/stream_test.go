@@ -195,3 +195,18 @@ func FuzzScanner(f *testing.F) {
 		}
 	})
 }
+
+// TestMarkInPieces has a byte order mark come a byte at a time, before what a type that
+// may be of events or of JSON turns out to be.
+func TestMarkInPieces(t *testing.T) {
+	for _, body := range []string{"\ufeffdata: {\"error\":{\"code\":\"x\"}}\n\n", "\ufeff{\"error\":{\"code\":\"x\"}}"} {
+		s := NewScanner(Options{ContentType: "text/event-stream", Errors: true})
+		for i := range len(body) {
+			s.Write([]byte{body[i]})
+		}
+		s.Close()
+		if _, data, ok := s.Errors(); !ok || string(data) != `{"error":{"code":"x"}}` {
+			t.Errorf("%q: found %q, %v", body, data, ok)
+		}
+	}
+}
