@@ -57,6 +57,7 @@ func newChainGemini(ctx context.Context, rt http.RoundTripper) (clienttest.Ask, 
 	model, err := googleai.New(ctx,
 		googleai.WithAPIKey(clienttest.Key),
 		googleai.WithHTTPClient(withKey),
+		googleai.WithDefaultModel("gemini-2.5-flash"), // calls that name another one race
 	)
 	return chain(model, "gemini-2.5-flash"), err
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -140,7 +139,7 @@ func TestStoppedProcess(t *testing.T) {
 		await(t, "both get their parts", func() bool { return arrived("sleeper") >= one+n && arrived("other") >= other+n })
 	}
 	both(20)
-	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := cmd.Process.Signal(redistest.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	stopped := time.Now()
@@ -150,7 +149,7 @@ func TestStoppedProcess(t *testing.T) {
 	if d := time.Since(began); d > 8*time.Second {
 		t.Errorf("the other process needed %v for two windows", d)
 	}
-	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := cmd.Process.Signal(redistest.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	both(20)

@@ -119,10 +119,10 @@ func (s *Server) Restart() {
 }
 
 // Stop has the process stand still until Continue.
-func (s *Server) Stop() { s.signal(sigStop) }
+func (s *Server) Stop() { s.signal(SIGSTOP) }
 
 // Continue has it go on.
-func (s *Server) Continue() { s.signal(sigCont) }
+func (s *Server) Continue() { s.signal(SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
 	s.t.Helper()
