@@ -367,7 +367,7 @@ func (s *shared) heed(e *Engine, r share.Reply) {
 		if x.Unit != was.Unit || x.Per != was.Per {
 			break // those asked about were others
 		}
-		s.states = append(s.states, state{x, e.t})
+		s.states = append(s.states, state{x, e.t, s.batch.Detail})
 		if l.news && i < len(s.batch.Limits) && s.batch.Limits[i].News && s.batch.Limits[i].Told == l.told {
 			l.news = false
 		}

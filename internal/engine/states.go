@@ -17,7 +17,8 @@ type states []state
 // A state is what the store said of a limit, and when.
 type state struct {
 	share.State
-	at time.Duration
+	at       time.Duration
+	detailed bool // it says when what is gone is back, if that is not evenly
 }
 
 // when is when n tokens more could be taken, if others took none.
@@ -80,7 +81,7 @@ func (list states) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest
 // fresh reports whether the store's word on all limits is new enough to turn
 // someone away by it.
 func (list states) fresh(t time.Duration) bool {
-	return len(list) > 0 && t-list[0].at < settled
+	return len(list) > 0 && list[0].detailed && t-list[0].at < settled
 }
 
 // left returns how many tokens of a limit there are, and when all are back; ok is

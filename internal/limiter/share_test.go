@@ -293,3 +293,31 @@ func TestSharedLimits(t *testing.T) {
 		}
 	})
 }
+
+// A wait is told by when tokens are back, although the store's last word, which was
+// asked for by those who wait for ever, did not say that.
+func TestSharedDetail(t *testing.T) {
+	shared(t, &Shared{}, func(t *testing.T, s *script, l *Limiter) {
+		s.now(func(b share.Batch) (share.Reply, error) {
+			r, err := yes(b)
+			r.Limits[0].Left, r.Limits[0].Full = 0, 55*time.Second
+			if b.Detail {
+				r.Limits[0].Back = []share.Back{{In: 55 * time.Second, N: 100}}
+				r.Granted = 0
+			}
+			return r, err
+		})
+		r := ask(1)
+		if err := l.Acquire(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		accept(r)
+		r.Closed()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		late := ask(2)
+		if err := l.Acquire(ctx, late); err != ErrRejected || late.Rejection.After < 54*time.Second {
+			t.Errorf("%v, %+v; want it rejected, by 55s", err, late.Rejection)
+		}
+	})
+}
