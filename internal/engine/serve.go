@@ -42,7 +42,6 @@ func (e *Engine) turn(w *queue.Weight) (time.Duration, refill.Limit) {
 // join puts a request into the queue unless its turn would come too late.
 func (e *Engine) join(r *Request) {
 	w := r.queue()
-	stale := e.shared.up() && !e.shared.states.fresh(e.t) && e.backoff.ready(e.t) <= e.t // the store may know better
 	w.Item, w.Place, w.Until, w.Weight = r, r.Place, refill.Never, e.limits.weigh(r.Draw)
 	if w.Class == nil && e.queue.Classed() {
 		w.Class = &queue.Class{}
@@ -56,6 +55,7 @@ func (e *Engine) join(r *Request) {
 	if r.Deadline < w.Until {
 		w.Until, r.due, w.Expire = r.Deadline, PastDeadline, false
 	}
+	stale := e.shared.up() && !e.shared.states.fresh(e.t, w.Until < refill.Never) && e.backoff.ready(e.t) <= e.t // the store may know better
 	var n int
 	var turn time.Duration
 	var slowest refill.Limit

@@ -79,9 +79,9 @@ func (list states) turn(e *Engine, w *queue.Weight) (turn time.Duration, slowest
 }
 
 // fresh reports whether the store's word on all limits is new enough to turn
-// someone away by it.
-func (list states) fresh(t time.Duration) bool {
-	return len(list) > 0 && list[0].detailed && t-list[0].at < settled
+// someone away by it, who waits for ever or not.
+func (list states) fresh(t time.Duration, timed bool) bool {
+	return len(list) > 0 && (list[0].detailed || !timed) && t-list[0].at < settled
 }
 
 // left returns how many tokens of a limit there are, and when all are back; ok is
