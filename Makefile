@@ -15,7 +15,7 @@ RELEASE  := golang.org/x/exp/cmd/gorelease@v0.0.0-20261113113407-e3970619a1a4
 # Everything, with the race detector on. What shares a quota is tested with a real
 # Redis, which is installed where apt is.
 test: redis
-	@echo "This takes about three minutes, and five minutes more where nothing is built yet."
+	@echo "This takes about six minutes, and six minutes more where nothing is built yet."
 	@set -e; for m in $(MODULES); do ($(ENTER) && go test -race -shuffle=on ./...); done
 
 redis:
